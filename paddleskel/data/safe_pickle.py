@@ -1,0 +1,144 @@
+"""Read pickles of numpy arrays and plain Python values, and nothing else.
+
+A pickle is a program. This reader knows the few callables that arrays and builtins need and refuses any other by name before
+it can be called. Files written by numpy 1 and numpy 2, and by Python 2, are read.
+"""
+
+import math
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from paddleskel.errors import UserError
+
+
+class Refused(pickle.UnpicklingError):
+    """The pickle asks for a callable that data do not need."""
+
+
+class _PlainDtype:
+    """Stands in for numpy.dtype while a pickle is read: a simple type whose byte order may be set, nothing else."""
+
+    def __init__(self, code, *_flags):
+        if not isinstance(code, str) or len(code) > 12:
+            raise pickle.UnpicklingError("a structured dtype")
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in "biufcSUOMm":
+            raise pickle.UnpicklingError(f"the dtype {code!r}")
+
+    def __setstate__(self, state):
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array under reconstruction: compares shape, type and data before numpy sees them."""
+
+    def __setstate__(self, state):
+        version, shape, dtype, fortran, data = state
+        dtype, data = _dtype(dtype), _bytes(data)
+        sizes_fit = all(isinstance(size, int) and size >= 0 for size in shape)
+        expected = math.prod(shape) * (1 if dtype == object else dtype.itemsize) if sizes_fit else -1
+        if not isinstance(data, list if dtype == object else bytes) or len(data) != expected:
+            raise pickle.UnpicklingError("an array whose shape does not fit its data")
+        super().__setstate__((version, shape, dtype, fortran, data))
+
+
+def _dtype(value) -> np.dtype:
+    if not isinstance(value, _PlainDtype):
+        raise pickle.UnpicklingError(f"{type(value).__name__} in place of a dtype")
+    return value.dtype
+
+
+def _bytes(data):
+    return data.encode("latin1") if isinstance(data, str) else data  # Python 2 wrote its byte strings so
+
+
+def _empty_array(_subtype, _shape, _typecode) -> np.ndarray:
+    return np.ndarray.__new__(_Array, (0,), "b")
+
+
+def _array_from_buffer(data, dtype, shape, order, *_axes) -> np.ndarray:
+    dtype = _dtype(dtype)
+    if dtype == object:
+        raise pickle.UnpicklingError("an object array in a buffer")
+    return np.frombuffer(bytearray(data), dtype=dtype).reshape(shape, order=order)
+
+
+def _scalar(dtype, data) -> Any:
+    dtype, data = _dtype(dtype), _bytes(data)
+    if dtype == object or not isinstance(data, bytes) or len(data) != dtype.itemsize:
+        raise pickle.UnpicklingError("a numpy scalar whose bytes do not fit its type")
+    return np.frombuffer(data, dtype=dtype)[0]
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
+        raise pickle.UnpicklingError(f"the encoding {encoding!r}")
+    return text.encode(encoding)
+
+
+def _bytearray(data=b"", *encoding) -> bytearray:
+    if not isinstance(data, (bytes, str)):
+        raise pickle.UnpicklingError("a bytearray not made from bytes")  # bytearray(n) would allocate n bytes
+    return bytearray(data, *encoding)
+
+
+_BUILTINS = {"set": set, "frozenset": frozenset, "complex": complex, "slice": slice, "range": range}
+_KNOWN = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _PlainDtype,
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): OrderedDict,
+}
+for _module in ("builtins", "__builtin__"):
+    _KNOWN |= {(_module, name): value for name, value in _BUILTINS.items()} | {(_module, "bytearray"): _bytearray}
+for _core in ("numpy.core", "numpy._core"):
+    _KNOWN[f"{_core}.multiarray", "_reconstruct"] = _empty_array
+    _KNOWN[f"{_core}.multiarray", "scalar"] = _scalar
+    _KNOWN[f"{_core}.numeric", "_frombuffer"] = _array_from_buffer
+
+
+class SafeUnpickler(pickle.Unpickler):
+    """An unpickler for arrays and builtins.
+
+    Args:
+        extra: further callables to admit, {(module, name): stand-in}.
+    """
+
+    def __init__(self, file: BinaryIO, extra: dict[tuple[str, str], Any] | None = None):
+        super().__init__(file, encoding="latin1")
+        self._known = {**_KNOWN, **(extra or {})}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._known:
+            raise Refused(f"{module}.{name}")
+        return self._known[module, name]
+
+
+def read_pickle(path: str | Path, extra: dict[tuple[str, str], Any] | None = None) -> Any:
+    """Read a pickle of arrays and plain values.
+
+    Raises:
+        UserError: missing file, not a pickle, truncated, or one that would run code (the callable is named).
+    """
+    try:
+        with open(path, "rb") as file:
+            return SafeUnpickler(file, extra).load()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Refused as error:
+        raise UserError(
+            f"{path}: refused: this pickle would call {error}, which data do not need; files of arrays and plain values are read"
+        ) from error
+    except EOFError as error:
+        raise UserError(f"{path}: the file ends in the middle of a pickle; download or write it again") from error
+    except (pickle.UnpicklingError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not a readable pickle of arrays and plain values: {error or type(error).__name__}") from error
+    except (MemoryError, RecursionError) as error:
+        raise UserError(f"{path}: asks for more memory or nesting than there is; the file is damaged") from error

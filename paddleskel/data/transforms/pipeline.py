@@ -1,0 +1,61 @@
+"""The registry of transforms, and the one way a config's list of them becomes a callable."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from paddleskel.data.clip import Clip
+from paddleskel.errors import UserError
+from paddleskel.registry import Registry, split_spec
+from paddleskel.skeleton.layout import Layout
+
+TRANSFORMS = Registry("transform")
+
+# What a transform's constructor may take that comes from the run, not from its own arguments.
+CONTEXT = ("layout", "stream", "num_clips", "training")
+
+
+class Transform(Protocol):
+    """Anything that turns a clip into a clip. A class with `training_only = True` is an augmentation, left out elsewhere."""
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip: ...
+
+
+class Pipeline:
+    """Transforms in order; the last packs the network's input.
+
+    Training, validation, test, export and prediction all build theirs from the same config list with `build_pipeline`.
+    """
+
+    def __init__(self, transforms: Sequence[Transform]):
+        self.transforms = list(transforms)
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> np.ndarray:
+        """Return (clips, M, T, V, C) float32."""
+        for transform in self.transforms:
+            clip = transform(clip, rng)
+        return clip.keypoint.reshape(clip.keypoint.shape[0], clip.num_clips, -1, *clip.keypoint.shape[2:]).swapaxes(0, 1)
+
+
+def build_pipeline(
+    specs: Sequence[Any], layout: Layout, stream: str | Sequence[str], training: bool = False, num_clips: int = 1
+) -> Pipeline:
+    """Build the pipeline of one phase.
+
+    Args:
+        specs: the config's PIPELINE list.
+        training: random sampling and augmentations; otherwise the seeded sampling of validation and test.
+        num_clips: clips to sample from each sequence.
+    """
+    transforms = []
+    for position, spec in enumerate(specs):
+        where = f"PIPELINE.{position}"
+        transform = TRANSFORMS.build(
+            spec, where, layout=layout, stream=stream, num_clips=num_clips, training=training
+        )
+        if training or not getattr(transform, "training_only", False):
+            transforms.append(transform)
+    if not specs or split_spec(specs[-1], "PIPELINE")[0] != "Pack":
+        raise UserError("PIPELINE: the last transform must be Pack, which makes the network's input")
+    return Pipeline(transforms)

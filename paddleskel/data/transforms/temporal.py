@@ -1,0 +1,79 @@
+"""Choose frames: clips of a fixed length from sequences of any length."""
+
+from typing import Literal
+
+import numpy as np
+
+from paddleskel.data.clip import Clip
+from paddleskel.data.transforms.pipeline import TRANSFORMS
+
+
+@TRANSFORMS
+class UniformSample:
+    """Cut a sequence into `clip_len` equal pieces and take one random frame of each, `num_clips` times.   (PoseC3D, section 3.2)
+
+    Shorter sequences repeat from their start. Validation and test draw from a private generator seeded the same for every
+    sample, so that results do not depend on order, batch size or workers.
+
+    Shape: (M, T, V, C) -> (M, num_clips * clip_len, V, C).
+
+    Args:
+        clip_len: frames a clip.
+        p_interval: fraction of the sequence a clip is taken from; a pair draws it anew for each clip.
+        variant: whose random stream to follow, so that test clips equal theirs frame by frame: "pyskl" (also BRL's) or
+            "mmaction" (also PaddleVideo's). They differ only for sequences longer than a clip.
+        random_start: let short sequences start anywhere outside training too, and repeat inside the interval drawn
+            (PYSKL's UniformSampleDecode).
+        seed: of the generator outside training.
+    """
+
+    def __init__(
+        self,
+        clip_len: int,
+        num_clips: int = 1,
+        training: bool = False,
+        p_interval: float | tuple[float, float] = 1.0,
+        variant: Literal["pyskl", "mmaction"] = "pyskl",
+        random_start: bool = False,
+        seed: int = 255,
+    ):
+        low, high = p_interval if isinstance(p_interval, tuple) else (p_interval, p_interval)
+        if clip_len < 1 or num_clips < 1:
+            raise ValueError(f"clip_len and num_clips must be at least 1, not {clip_len} and {num_clips}")
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"p_interval must lie in (0, 1], lower bound first, not {p_interval}")
+        self.clip_len, self.num_clips, self.training, self.seed = clip_len, num_clips, training, seed
+        self.interval, self.variant, self.random_start = (low, high), variant, random_start
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        frames = self.frames(clip.num_frames, rng if self.training else np.random.RandomState(self.seed))
+        return clip.take_frames(frames, self.num_clips)
+
+    def frames(self, total: int, rng: np.random.RandomState) -> np.ndarray:
+        """Return (num_clips * clip_len,) indices below `total`."""
+        return np.concatenate([self._clip(total, i, rng) for i in range(self.num_clips)])
+
+    def _clip(self, total: int, i: int, rng: np.random.RandomState) -> np.ndarray:
+        length, offset = total, 0
+        low, high = self.interval
+        if self.variant == "pyskl" or low < 1:
+            ratio = rng.random_sample() * (high - low) + low
+            length = max(1, int(ratio * total))
+            offset = rng.randint(total - length + 1)
+        return (self._positions(length, i, rng) + offset) % total
+
+    def _positions(self, total: int, i: int, rng: np.random.RandomState) -> np.ndarray:
+        wanted = self.clip_len
+        if total < wanted:
+            if self.training or self.random_start:
+                start = rng.randint(0, total)
+            else:
+                start = i if total < self.num_clips else i * total // self.num_clips
+            positions = np.arange(start, start + wanted)
+            return positions % total if self.random_start else positions
+        if total < 2 * wanted:
+            skipped = np.zeros(wanted + 1, np.int64)
+            skipped[rng.choice(wanted + 1, total - wanted, replace=False)] = 1
+            return np.arange(wanted) + np.cumsum(skipped)[:-1]
+        bounds = np.arange(wanted + 1) * total // wanted
+        return bounds[:-1] + rng.randint(np.diff(bounds))

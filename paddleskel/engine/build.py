@@ -1,0 +1,78 @@
+"""From settings to the objects of a run: network, datasets, class names. Training and testing share it."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from paddleskel.data.annotation import AnnotationFile, read_annotations
+from paddleskel.data.clip import Clip
+from paddleskel.data.dataset import SkeletonDataset, load_clips
+from paddleskel.data.transforms import Pipeline, build_pipeline
+from paddleskel.engine.settings import EvalSplit, Settings, TrainSplit, read_class_names
+from paddleskel.errors import UserError
+from paddleskel.models.recognizer import Recognizer, build_model
+
+Part = Literal["train", "valid", "test"]
+
+
+def build_network(settings: Settings) -> Recognizer:
+    """Build the network of a config."""
+    model = {"backbone": settings.MODEL.backbone, "head": settings.MODEL.head}
+    return build_model(model, settings.load_layout(), settings.num_classes)
+
+
+def part_of(settings: Settings, part: Part) -> TrainSplit | EvalSplit:
+    """Return a section of DATASET; a missing one is an error that names it."""
+    section = getattr(settings.DATASET, part)
+    if section is None:
+        raise UserError(f"DATASET.{part}: missing; this command needs it")
+    return section
+
+
+def pipeline_of(settings: Settings, part: Part) -> Pipeline:
+    """Build the pipeline of a phase. Nothing is read."""
+    clips = 1 if part == "train" else part_of(settings, part).num_clips
+    return build_pipeline(settings.PIPELINE, settings.load_layout(), settings.stream, part == "train", clips)
+
+
+class Data:
+    """The annotation files of a config, each read once."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._files: dict[str, AnnotationFile] = {}
+
+    def dataset(self, part: Part) -> SkeletonDataset:
+        """Read and check a split; return it behind the pipeline of its phase."""
+        section, settings = part_of(self.settings, part), self.settings
+        pipeline = pipeline_of(settings, part)
+        if section.file not in self._files:
+            self._files[section.file] = read_annotations(section.file)
+        clips = load_clips(self._files[section.file], section.split, settings.load_layout(), settings.num_classes)
+        return SkeletonDataset(clips, pipeline, settings.seed, section.repeat if part == "train" else 1)
+
+    def class_names(self) -> list[str] | None:
+        """The config's class names, or those of a file that has been read."""
+        given = [file.class_names for file in self._files.values() if file.class_names]
+        return read_class_names(self.settings, given[0] if given else None)
+
+
+def fingerprint(clips: Sequence[Clip]) -> dict[str, Any]:
+    """Say which samples these are: how many, and a hash of their ids and labels in order."""
+    text = "\n".join(f"{clip.id} {clip.label}" for clip in clips)
+    return {"samples": len(clips), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def check_fit(model: Recognizer, dataset: SkeletonDataset, settings: Settings) -> tuple[int, ...]:
+    """Put one sample through the pipeline and compare it with the network; return its shape (M, T, V, C)."""
+    _, persons, frames, joints, channels = dataset[0][0].shape
+    backbone = model.backbone
+    if channels != backbone.in_channels:
+        raise UserError(
+            f"MODEL.backbone.in_channels is {backbone.in_channels}, but sample '{dataset.clips[0].id}' leaves the pipeline with "
+            f"{channels} channels (stream {settings.stream}); set it to {channels}"
+        )
+    expected = getattr(backbone, "num_person", None)
+    if expected is not None and persons != expected:
+        raise UserError(f"MODEL.backbone.num_person is {expected}, but Pack keeps {persons} persons; set both to the same")
+    return persons, frames, joints, channels

@@ -1,0 +1,106 @@
+"""Checkpoints: `<name>.pdparams` holds the network, `<name>.pdopt` what training needs to go on.
+
+A .pdparams file is what `paddle.save(model.state_dict())` writes, a pickled mapping of arrays, and `paddle.load` reads it; one more
+entry, "paddleskel", holds the config, the epoch and the scores as JSON text. Files are read by a reader that cannot run code.
+"""
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from paddleskel.data.safe_pickle import read_pickle
+from paddleskel.files import write_atomically
+from paddleskel.errors import UserError
+
+_META = "paddleskel"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Arrays of a network by name, and what was recorded about them (empty for foreign files)."""
+
+    state: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+
+def save_checkpoint(path: Path, model: nn.Layer, meta: dict[str, Any]) -> None:
+    """Write a network's parameters and buffers and a JSON-able record about them."""
+    state = {name: tensor.astype("float32").numpy() for name, tensor in model.state_dict().items()}
+    write_atomically(path, pickle.dumps({**state, _META: json.dumps(meta)}, protocol=4))
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a .pdparams file of ours or of any Paddle program.
+
+    Raises:
+        UserError: missing, truncated, or not a mapping of arrays.
+    """
+    content = read_pickle(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a checkpoint: expected a mapping of arrays, found a {type(content).__name__}")
+    meta = content.pop(_META, None)
+    state = {name: np.asarray(_array(value)) for name, value in content.items() if _array(value) is not None}
+    if not state:
+        raise UserError(f"{path}: not a checkpoint: holds no arrays")
+    try:
+        return Checkpoint(state, json.loads(meta) if meta else {})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: its record is damaged: {error}") from error
+
+
+def _array(value: Any) -> np.ndarray | None:
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray):
+        value = value[1]  # (name, array): how paddle.save writes a tensor that is not in a state dict
+    return value if isinstance(value, np.ndarray) else None
+
+
+def load_into(model: nn.Layer, checkpoint: Checkpoint, path: str | Path) -> None:
+    """Set a network's parameters and buffers.
+
+    Raises:
+        UserError: names what is missing, left over or of another shape; the network is not touched then.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: array.shape for name, array in checkpoint.state.items()}
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    wrong = [name for name in expected if name in found and found[name] != expected[name]]
+    if missing or extra or wrong:
+        problems = [f"{len(names)} {what} ({names[0]}, ...)" for names, what in ((missing, "missing"), (extra, "unknown")) if names]
+        problems += [f"{name} has shape {found[name]} where the network has {expected[name]}" for name in wrong[:1]]
+        trained = checkpoint.meta.get("config", {}).get("model_name")
+        hint = f"; it was trained as '{trained}'" if trained else ""
+        raise UserError(f"{path}: these weights are not of this config's network: {', '.join(problems)}{hint}")
+    model.set_state_dict({name: paddle.to_tensor(np.ascontiguousarray(array)) for name, array in checkpoint.state.items()})
+
+
+def save_progress(path: Path, optimizer: paddle.optimizer.Optimizer, model: nn.Layer, progress: dict[str, Any]) -> None:
+    """Write the optimiser's state under the parameters' own names, and a JSON-able record of how far training is."""
+    names = {parameter.name: name for name, parameter in model.named_parameters()}
+    state = {}
+    for key, value in optimizer.state_dict().items():
+        owner = max((name for name in names if key.startswith(f"{name}_")), key=len, default=None)
+        if owner is not None and isinstance(value, paddle.Tensor):
+            state[names[owner], key[len(owner) + 1 :]] = value.numpy()
+    state = {f"{name}|{slot}": array for (name, slot), array in state.items()}
+    write_atomically(path, pickle.dumps({**state, _META: json.dumps(progress)}, protocol=4))
+
+
+def load_progress(path: Path, optimizer: paddle.optimizer.Optimizer, model: nn.Layer) -> dict[str, Any]:
+    """Restore what `save_progress` wrote; return the record."""
+    saved = read_checkpoint(path)
+    parameters = dict(model.named_parameters())
+    state = {}
+    for key, array in saved.state.items():
+        name, _, slot = key.rpartition("|")
+        if name not in parameters:
+            raise UserError(f"{path}: holds optimiser state of '{name}', which this network does not have")
+        state[f"{parameters[name].name}_{slot}"] = paddle.to_tensor(np.ascontiguousarray(array))
+    optimizer.set_state_dict(state)
+    return saved.meta

@@ -1,0 +1,187 @@
+"""The schema of a training config: sections, keys, types and defaults. Components bring their own from their constructors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from paddleskel.config import load_config
+from paddleskel.data.transforms import TRANSFORMS
+from paddleskel.data.transforms.pipeline import CONTEXT
+from paddleskel.data.transforms.stream import parse_stream
+from paddleskel.engine.optim import SCHEDULES
+from paddleskel.errors import UserError
+from paddleskel.models import recognizer as _recognizer  # noqa: F401 (registers networks)
+from paddleskel.models.registry import BACKBONES, HEADS, LOSSES
+from paddleskel.registry import ComponentOf, check_arguments
+from paddleskel.skeleton.layout import Layout, load_layout
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """MODEL: the network and its loss."""
+
+    backbone: Annotated[dict, ComponentOf(BACKBONES, ("layout",))]
+    head: Annotated[dict, ComponentOf(HEADS, ("in_channels", "num_classes"))]
+    loss: Annotated[dict, ComponentOf(LOSSES)]
+
+
+@dataclass(frozen=True)
+class TrainSplit:
+    """DATASET.train. file: annotation pickle. split: its name in the file, null for all. repeat: passes an epoch."""
+
+    file: str
+    split: str | None = None
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class EvalSplit:
+    """DATASET.valid and DATASET.test. num_clips: clips sampled from each sequence, whose scores are averaged."""
+
+    file: str
+    split: str | None = None
+    num_clips: int = 1
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """DATASET. Batch sizes are per process; `valid_batch_size` and `test_batch_size` default to `batch_size` clips."""
+
+    train: TrainSplit
+    valid: EvalSplit | None = None
+    test: EvalSplit | None = None
+    batch_size: int = 16
+    valid_batch_size: int | None = None
+    test_batch_size: int | None = None
+    num_workers: int = 2
+    drop_last: bool = False
+
+    def __post_init__(self):
+        for key in ("batch_size", "valid_batch_size", "test_batch_size"):
+            if getattr(self, key) is not None and getattr(self, key) < 1:
+                raise ValueError(f"{key}: must be at least 1, not {getattr(self, key)}")
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers: must not be negative, not {self.num_workers}")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """OPTIMIZER.
+
+    weight_decay: added to the gradient of every parameter. grad_clip: largest global gradient norm. accumulate: batches whose
+    gradients are averaged into one step. base_batch_size: the batch the learning rate is meant for; with auto_scale_lr the
+    rate is multiplied by the real batch over it.
+    """
+
+    learning_rate: Annotated[dict, ComponentOf(SCHEDULES, ("epochs", "steps_per_epoch"))]
+    name: Literal["Momentum"] = "Momentum"
+    momentum: float = 0.9
+    use_nesterov: bool = True
+    weight_decay: float = 5e-4
+    grad_clip: float | None = None
+    accumulate: int = 1
+    base_batch_size: int | None = None
+    auto_scale_lr: bool = False
+
+    def __post_init__(self):
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate: must be at least 1, not {self.accumulate}")
+        if self.auto_scale_lr and not self.base_batch_size:
+            raise ValueError("auto_scale_lr needs base_batch_size, the batch the learning rate is meant for")
+
+
+@dataclass(frozen=True)
+class MetricSettings:
+    """METRIC. average_clips: average the clips' probabilities ("prob") or logits ("score")."""
+
+    names: list[Literal["top_k_accuracy", "mean_class_accuracy"]] = field(
+        default_factory=lambda: ["top_k_accuracy", "mean_class_accuracy"]
+    )
+    topk: list[int] = field(default_factory=lambda: [1, 5])
+    average_clips: Literal["prob", "score"] = "prob"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole config. See docs in configs/_base_ for each key's use.
+
+    output_dir: default output/<model_name>, with the stream appended where it is not j.
+    val_interval, save_interval: epochs between validations and between numbered checkpoints (the last epoch always is one).
+    class_names: a list, or the path of a text file with one name a line; default: the annotation file's own.
+    amp: mixed precision, O1 or O2.
+    """
+
+    model_name: str
+    layout: str | dict
+    num_classes: int
+    MODEL: ModelSettings
+    DATASET: DatasetSettings
+    PIPELINE: list[Annotated[dict, ComponentOf(TRANSFORMS, CONTEXT)]]
+    OPTIMIZER: OptimizerSettings
+    METRIC: MetricSettings = field(default_factory=MetricSettings)
+    stream: str | list[str] = "j"
+    class_names: str | list[str] | None = None
+    epochs: int = 16
+    seed: int = 1234
+    deterministic: bool = False
+    amp: Literal["O1", "O2"] | None = None
+    log_interval: int = 10
+    save_interval: int = 1
+    val_interval: int = 1
+    max_iters: int | None = None
+    output_dir: str | None = None
+
+    def __post_init__(self):
+        for key in ("epochs", "log_interval", "save_interval", "val_interval", "max_iters"):
+            if getattr(self, key) is not None and getattr(self, key) < 1:
+                raise ValueError(f"{key}: must be at least 1, not {getattr(self, key)}")
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes: must be at least 2, not {self.num_classes}")
+        parse_stream(self.stream)
+
+    @property
+    def output(self) -> Path:
+        """The output folder."""
+        if self.output_dir is not None:
+            return Path(self.output_dir)
+        stream = "+".join(parse_stream(self.stream))
+        return Path("output") / (self.model_name if stream == "j" else f"{self.model_name}_{stream}")
+
+    def checkpoint(self, which: str) -> Path:
+        """Path of the checkpoint "best", "last" or "epoch_00001"."""
+        return self.output / f"{self.model_name}_{which}.pdparams"
+
+    def load_layout(self) -> Layout:
+        return load_layout(self.layout)
+
+
+def parse_settings(values: Mapping, source: str) -> Settings:
+    """Check a config's plain values against the schema; a mistake names `source` and the path in it."""
+    try:
+        settings = Settings(**check_arguments(Settings, values, "config", label="a config"))
+    except (UserError, ValueError) as error:
+        raise UserError(f"{source}: {str(error).removeprefix('config.')}") from error
+    try:
+        return replace(settings, layout=settings.load_layout().to_dict() if isinstance(settings.layout, dict) else settings.layout)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def load_settings(path: str, overrides: Sequence[str] = ()) -> tuple[Settings, dict]:
+    """Read a config file; return its settings and its resolved plain values."""
+    values = load_config(path, overrides)
+    return parse_settings(values, str(path)), values
+
+
+def read_class_names(settings: Settings, from_file: list[str] | None) -> list[str] | None:
+    """Return the class names of a config, or those of its annotation file; their number is checked."""
+    names: Any = settings.class_names if settings.class_names is not None else from_file
+    if isinstance(names, str):
+        try:
+            names = [line.strip() for line in Path(names).read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"class_names: {settings.class_names}: cannot be read: {error}") from error
+    if names is not None and len(names) != settings.num_classes:
+        raise UserError(f"class_names: {len(names)} names for {settings.num_classes} classes")
+    return names

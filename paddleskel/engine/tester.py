@@ -1,0 +1,59 @@
+"""Testing: score the test split of a config with saved weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from paddleskel.engine import checkpoint as ckpt
+from paddleskel.engine.build import Data, build_network, check_fit, pipeline_of
+from paddleskel.engine.evaluator import evaluate
+from paddleskel.engine.log import Log
+from paddleskel.engine.results import Results, check_format
+from paddleskel.engine.settings import Settings
+from paddleskel.engine.trainer import make_eval_loader
+from paddleskel.errors import UserError
+
+
+def find_weights(settings: Settings, weights: str | None) -> Path:
+    """Return the weights to test: those given, or the best, or else the last, of the config's output folder."""
+    if weights is not None:
+        return Path(weights)
+    for which in ("best", "last"):
+        if settings.checkpoint(which).is_file():
+            return settings.checkpoint(which)
+    raise UserError(f"--test: no --weights given, and no checkpoint in {settings.output}; train first or name a file")
+
+
+def test(settings: Settings, weights: str | Path, out: str | None = None, names: Sequence[str] | None = None) -> Results:
+    """Score the test split and print its metrics.
+
+    Args:
+        weights: a .pdparams file.
+        out: file for the scores (.pkl, .npz, .json or .csv).
+        names: metrics to report; default: the config's.
+    """
+    if out:
+        check_format(Path(out))
+    model = build_network(settings)
+    pipeline_of(settings, "test")
+    ckpt.load_into(model, ckpt.read_checkpoint(weights), weights)
+    data = Data(settings)
+    loader = make_eval_loader(settings, data, "test")
+    check_fit(model, loader.dataset, settings)
+    log = Log()
+
+    def report(number: int, batches: int, _probs, _labels) -> None:
+        if number % settings.log_interval == 0:
+            log.line(f"[TEST] Processing batch {number}/{batches} ...")
+
+    log.line(f"testing {weights} on {len(loader.dataset)} samples, {settings.DATASET.test.num_clips} clips each")
+    results = evaluate(model, loader, data.class_names(), settings.amp, report)
+    top = min(5, settings.num_classes)
+    basic = results.metrics(["top_k_accuracy"], [1, top], settings.METRIC.average_clips)
+    log.line(f"[TEST] finished, avg_acc1= {basic['top1_acc']}, avg_acc{top}= {basic[f'top{top}_acc']}")
+    metrics = results.metrics(names or settings.METRIC.names, settings.METRIC.topk, settings.METRIC.average_clips)
+    for name, value in metrics.items():
+        log.line(f"{name}: {value:.4f}")
+    if out:
+        results.save(Path(out))
+        log.line(f"writing results to {out}")
+    return results
