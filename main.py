@@ -1,7 +1,7 @@
 """Train, validate and test a network described by a config.
 
-    python main.py -c configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml --validate
-    python main.py -c configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml --test
+python main.py -c configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml --validate
+python main.py -c configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml --test
 """
 
 import argparse
@@ -20,8 +20,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--validate", action="store_true", help="score the validation split during training and keep the best weights")
     add("--test", action="store_true", help="score the test split instead of training")
     add("-w", "--weights", metavar="FILE", help="weights to test, or to start training from")
-    add("--resume", nargs="?", const="auto", metavar="auto|FILE", help="continue a training run: from the last checkpoint of "
-        "its output folder, or from the one given")  # fmt: skip
+    add("--resume", nargs="?", const="auto", metavar="auto|FILE", help="continue a training run: from the "
+        "last checkpoint of its output folder, or from the one given")  # fmt: skip
     add("--seed", type=int, metavar="N", help="seed of everything random")
     add("--deterministic", action="store_true", help="give the same numbers in every run (slower on a GPU)")
     add("--amp", action="store_true", help="mixed precision, level O1")
@@ -32,7 +32,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--test-best", action="store_true", help="after training, test the best checkpoint")
     add("--eval", nargs="+", choices=["top_k_accuracy", "mean_class_accuracy"], metavar="METRIC",
         help="what --test reports: top_k_accuracy, mean_class_accuracy")  # fmt: skip
-    add("--out", "--dump", dest="out", metavar="FILE", help="write the scores of --test to a .pkl, .npz, .json or .csv file")
+    add(
+        "--out",
+        "--dump",
+        dest="out",
+        metavar="FILE",
+        help="write the scores of --test to a .pkl, .npz, .json or .csv file",
+    )
     add("-p", "--profiler_options", metavar="OPTIONS", help='profile some training steps, as in '
         '"batch_range=[10,20]; profile_path=output/profile"')  # fmt: skip
     return parser.parse_args(arguments)
@@ -63,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     from paddleskel.engine.distributed import check_single_process
     from paddleskel.engine.profile import step_profiler
     from paddleskel.engine.settings import load_settings
-    from paddleskel.engine.tester import find_weights, test
+    from paddleskel.engine.tester import find_weights, run_test
     from paddleskel.engine.trainer import train
     from paddleskel.runtime import select_device
 
@@ -71,14 +77,14 @@ def main(arguments: list[str] | None = None) -> None:
     settings, config = load_settings(flags.config, flags_as_overrides(flags))
     select_device()
     if flags.test:
-        test(settings, find_weights(settings, flags.weights), flags.out, flags.eval)
+        run_test(settings, find_weights(settings, flags.weights), flags.out, flags.eval)
         return
     with step_profiler(flags.profiler_options) if flags.profiler_options else contextlib.nullcontext() as on_step:
         train(settings, config, flags.validate, flags.resume, flags.weights, on_step)
     for which, wanted in (("last", flags.test_last), ("best", flags.test_best)):
         if wanted:
             out = flags.out or str(settings.output / f"{which}_pred.pkl")
-            test(settings, settings.checkpoint(which), out, flags.eval)
+            run_test(settings, settings.checkpoint(which), out, flags.eval)
 
 
 if __name__ == "__main__":

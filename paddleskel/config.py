@@ -1,7 +1,8 @@
 """YAML configs: `_base_` inheritance, `-o key=value` overrides, safe loading.
 
-Merging: mappings merge key by key and the child wins; anything else is replaced. A list of components (each with a `name`)
-can be changed in part by a mapping whose keys are names or positions, in a child config and in an override alike:
+Merging: mappings merge key by key and the child wins; anything else is replaced. A list of components (each with a
+`name`) can be changed in part by a mapping whose keys are names or positions, in a child config and in an override
+alike:
 
     PIPELINE: {UniformSample: {clip_len: 64}}          # in a child config
     -o PIPELINE.UniformSample.clip_len=64              # on the command line
@@ -67,7 +68,9 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict:
-    """Read a config with its parents and apply overrides ("a.b.0.c=value", values typed as YAML). Returns plain values."""
+    """Read a config with its parents and apply overrides ("a.b.0.c=value", values typed as YAML). Returns plain
+    values.
+    """
     config = _read_with_bases(Path(path), ())
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -117,7 +120,9 @@ def merge(parent: Any, child: Any, where: str) -> Any:
 
 def _position(items: list, key: Any, where: str) -> int:
     """Find a list item by position or by the name of its component."""
-    names = [item if isinstance(item, str) else item.get("name") if isinstance(item, Mapping) else None for item in items]
+    names = [
+        item if isinstance(item, str) else item.get("name") if isinstance(item, Mapping) else None for item in items
+    ]
     if isinstance(key, int) or re.fullmatch(r"-?\d+", str(key)):
         if not -len(items) <= int(key) < len(items):
             raise UserError(f"{where}: there is no item {key} in a list of {len(items)}")
@@ -130,7 +135,9 @@ def _position(items: list, key: Any, where: str) -> int:
 
 
 def override(config: Any, path: str, value: Any, where: str) -> Any:
-    """Return `config` with the value at "a.b.0.c" replaced (a mapping merges). Whether the key exists is the schema's matter."""
+    """Return `config` with the value at "a.b.0.c" replaced (a mapping merges). Whether the key exists is the
+    schema's matter.
+    """
     head, _, rest = path.partition(".")
     if isinstance(config, list):
         position = _position(config, head, where)

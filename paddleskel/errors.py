@@ -11,7 +11,9 @@ class UserError(Exception):
 
 
 def exit_code(command: Callable[..., None]) -> Callable[..., int]:
-    """Wrap a command's `main` so that a UserError ends in its sentence on stderr and exit code 2, without a traceback."""
+    """Wrap a command's `main` so that a UserError ends in its sentence on stderr and exit code 2, without a
+    traceback.
+    """
 
     @functools.wraps(command)
     def run(*args, **kwargs) -> int:

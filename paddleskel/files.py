@@ -19,12 +19,16 @@ def make_folder(path: Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise UserError(f"{path}: the folder cannot be written to: {error.strerror or error}; choose another") from error
+        raise UserError(
+            f"{path}: the folder cannot be written to: {error.strerror or error}; choose another"
+        ) from error
     return path
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file beside its place, flush it to disk and move it there, so that readers see the old file or the whole new one."""
+    """Write a file beside its place, flush it to disk and move it there, so that readers see the old file or the
+    whole new one.
+    """
     content = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

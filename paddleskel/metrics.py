@@ -24,8 +24,8 @@ def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, num_classes: i
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray, count_predicted: bool = False) -> float:
     """Return the mean over classes of the fraction of their samples that are right.
 
-    Only classes that occur among the labels count. With `count_predicted`, as in PYSKL and MMAction2, a class that is only
-    predicted counts too, as accuracy 0.
+    Only classes that occur among the labels count. With `count_predicted`, as in PYSKL and MMAction2, a class that is
+    only predicted counts too, as accuracy 0.
     """
     matrix = confusion_matrix(scores.argmax(axis=1), labels, scores.shape[1])
     totals = matrix.sum(axis=1)
@@ -39,3 +39,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     logits = np.asarray(logits, np.float64)
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log softmax(logits)[label], in float64."""
+    logits = np.asarray(logits, np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    own = shifted[np.arange(len(labels)), labels]
+    return float((np.log(np.exp(shifted).sum(axis=1)) - own).mean())

@@ -4,8 +4,8 @@ A component in a config is a name, or a mapping with a `name` and arguments:
 
     backbone: {name: STGCNPlusPlus, base_channels: 32}
 
-`Registry.check` finds unknown names, unknown keys, missing keys and wrong types without building anything; `Registry.build`
-builds. Both say where in the config the mistake stands.
+`Registry.check` finds unknown names, unknown keys, missing keys and wrong types without building anything;
+`Registry.build` builds. Both say where in the config the mistake stands.
 """
 
 import dataclasses
@@ -87,7 +87,9 @@ def split_spec(spec: Any, where: str, kind: str = "component") -> tuple[str, dic
     return spec["name"], {key: value for key, value in spec.items() if key != "name"}
 
 
-def check_arguments(function: Callable, arguments: Mapping, where: str, given: Sequence[str] = (), label: str = "") -> dict:
+def check_arguments(
+    function: Callable, arguments: Mapping, where: str, given: Sequence[str] = (), label: str = ""
+) -> dict:
     """Check `arguments` against the signature of `function`; return them with types conformed."""
     label = label or function.__name__
     parameters = inspect.signature(function).parameters

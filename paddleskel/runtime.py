@@ -1,7 +1,7 @@
 """What the process must be told before and after paddle is imported: maths library, threads, memory, device, seeds.
 
-Paddle reads most of these from the environment while it is imported, so every package of paddleskel that needs paddle calls
-`import_paddle()` first. What a user has set is never overwritten.
+Paddle reads most of these from the environment while it is imported, so every package of paddleskel that needs paddle
+calls `import_paddle()` first. What a user has set is never overwritten.
 """
 
 import contextlib
@@ -61,7 +61,8 @@ def keep_freed_memory() -> None:
     """Tell glibc to keep large blocks it is given back, instead of returning them to the system.
 
     By default every tensor above 32 MiB is unmapped when freed and faulted in again, page by page, when the next one is
-    made; that costs several times the arithmetic of a memory-bound layer. Set PADDLESKEL_KEEP_MEMORY=0 to leave glibc alone.
+    made; that costs several times the arithmetic of a memory-bound layer. Set PADDLESKEL_KEEP_MEMORY=0 to leave glibc
+    alone.
     """
     if os.environ.get("PADDLESKEL_KEEP_MEMORY", "1") == "0" or platform.libc_ver()[0] != "glibc":
         return
@@ -70,12 +71,16 @@ def keep_freed_memory() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def import_paddle() -> None:
-    """Import paddle with the environment prepared, without its warning about a thread count we chose on purpose."""
+def import_paddle(tuned: bool = True) -> None:
+    """Import paddle with the environment prepared, without its warning about a thread count we chose on purpose.
+
+    tuned=False imports it as it comes, for comparison.
+    """
     if "paddle" in sys.modules:
         return
-    prepare_environment()
-    keep_freed_memory()
+    if tuned:
+        prepare_environment()
+        keep_freed_memory()
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -104,7 +109,9 @@ def select_device(use_gpu: bool | None = None) -> str:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed paddle's, numpy's and Python's global generators. The data pipeline needs none of them: it seeds per sample."""
+    """Seed paddle's, numpy's and Python's global generators. The data pipeline needs none of them: it seeds per
+    sample.
+    """
     import paddle
 
     paddle.seed(seed)
@@ -116,7 +123,11 @@ def make_deterministic() -> None:
     """Ask paddle for kernels that give the same bits in every run (slower on a GPU; the CPU kernels already do)."""
     import paddle
 
-    wanted = {"FLAGS_cudnn_deterministic": True, "FLAGS_cudnn_exhaustive_search": False, "FLAGS_embedding_deterministic": 1}
+    wanted = {
+        "FLAGS_cudnn_deterministic": True,
+        "FLAGS_cudnn_exhaustive_search": False,
+        "FLAGS_embedding_deterministic": 1,
+    }
     for flag, value in wanted.items():
         with contextlib.suppress(ValueError):  # a CPU build does not know the cudnn flags
             paddle.set_flags({flag: value})

@@ -3,8 +3,8 @@
     python tools/export_model.py -c configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml \\
         -p output/STGCN_PlusPlus_toy/STGCN_PlusPlus_toy_best.pdparams -o output/STGCN_PlusPlus_toy
 
-writes inference.json (inference.pdmodel with Paddle 2), inference.pdiparams and inference.yml, and compares the exported model
-with the trained one.
+writes inference.json (inference.pdmodel with Paddle 2), inference.pdiparams and inference.yml, and compares the
+exported model with the trained one.
 """
 
 import argparse
@@ -22,7 +22,9 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("-c", "--config", required=True, metavar="FILE", help="the YAML config the weights were trained with")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="set a config value; repeatable")
-    add("-p", "--pretrained_params", metavar="FILE", help="the weights; default: the best of the config's output folder")
+    add(
+        "-p", "--pretrained_params", metavar="FILE", help="the weights; default: the best of the config's output folder"
+    )
     add("-o", "--output_path", default="./inference", metavar="FOLDER", help="where to write (default: ./inference)")
     add("--save_name", default="inference", metavar="NAME", help="name of the files (default: inference)")
     flags = parser.parse_args(arguments)

@@ -2,8 +2,8 @@
 
     python tools/predict.py --model output/STGCN_PlusPlus_toy --input_file data/toy_2d_sample.pkl --topk 3
 
-PaddleVideo's flags work too: --model_file, --params_file, --batch_size, --use_gpu, --config (not needed; the exported folder
-knows its pipeline).
+PaddleVideo's flags work too: --model_file, --params_file, --batch_size, --use_gpu, --config (not needed; the exported
+folder knows its pipeline).
 """
 
 import argparse
@@ -24,7 +24,9 @@ def boolean(text: str) -> bool:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("-i", "--input_file", "--input", nargs="+", required=True, metavar="PATH", help="pickles, or folders of pickles")
+    add(
+        "-i", "--input_file", "--input", nargs="+", required=True, metavar="PATH", help="pickles, or folders of pickles"
+    )
     add("--model", metavar="FOLDER", help="folder that tools/export_model.py wrote")
     add("--model_file", metavar="FILE", help="the model file, instead of --model")
     add("--params_file", metavar="FILE", help="its parameters; default: the .pdiparams beside it")
@@ -33,8 +35,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--use_gpu", type=boolean, default=False, metavar="BOOL", help="run on a GPU if there is one (default: false)")
     add("--cpu_threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     add("--topk", type=int, default=1, metavar="K", help="how many classes to print (default: 1)")
-    add("--num_clips", type=int, default=1, metavar="N", help="clips sampled from a sequence and averaged; 1 is fastest, the "
-        "number in inference.yml is what the test used (default: 1)")  # fmt: skip
+    add("--num_clips", type=int, default=1, metavar="N", help="clips sampled from a sequence and averaged; "
+        "1 is fastest, the number in inference.yml is what the test used (default: 1)")  # fmt: skip
     flags = parser.parse_args(arguments)
     for name in ("batch_size", "topk", "num_clips"):
         if getattr(flags, name) < 1:

@@ -1,7 +1,7 @@
 """Make annotation files.
 
-    python tools/prepare_data.py toy                     # data/toy_2d.pkl
-    python tools/prepare_data.py toy --dimensions 3d     # data/toy_3d.pkl
+python tools/prepare_data.py toy                     # data/toy_2d.pkl
+python tools/prepare_data.py toy --dimensions 3d     # data/toy_3d.pkl
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """How the arrays of our layers correspond to those of PYSKL's modules (MMAction2 uses the same names).
 
-Our layers merge thin convolutions and have no bias in front of a BatchNorm; a `Link` says for a few arrays of ours which
-arrays of theirs hold the same function, and converts in both directions. Going back, the biases that we do not have are zero.
+Our layers merge thin convolutions and have no bias in front of a BatchNorm; a `Link` says for a few arrays of ours
+which arrays of theirs hold the same function, and converts in both directions. Going back, the biases that we do not
+have are zero.
 """
 
 from collections.abc import Callable, Iterator

@@ -21,7 +21,6 @@ import numpy as np
 from paddleskel.data.clip import Clip
 from paddleskel.data.safe_pickle import read_pickle
 from paddleskel.errors import UserError
-from paddleskel.registry import did_you_mean
 from paddleskel.skeleton.layout import Layout
 
 
@@ -43,8 +42,8 @@ class AnnotationFile:
         if split is None:
             chosen = self.annotations
         elif split not in self.splits:
-            known = did_you_mean(split, list(self.splits)) if self.splits else "; the file has no splits"
-            raise UserError(f"{self.path}: no split '{split}'{known}")
+            known = f"it has {', '.join(self.splits)}" if self.splits else "the file has no splits"
+            raise UserError(f"{self.path}: no split '{split}'; {known}")
         else:
             wanted = set(self.splits[split])
             chosen = [item for item in self.annotations if _sample_id(item) in wanted]
@@ -75,8 +74,8 @@ def read_annotations(path: str | Path) -> AnnotationFile:
         splits, names = {}, None
     if not isinstance(content, (list, tuple)):
         raise UserError(
-            f"{path}: not an annotation file: expected a mapping with 'split' and 'annotations', a list of annotations or "
-            f"one annotation with 'keypoint', found {_spoken(content)}"
+            f"{path}: not an annotation file: expected a mapping with 'split' and 'annotations', a list of annotations "
+            f"or one annotation with 'keypoint', found {_spoken(content)}"
         )
     return AnnotationFile(path, list(content), splits, names)
 
@@ -106,11 +105,13 @@ def parse_annotation(
         raise UserError(f"{where}: no 'keypoint'; found {', '.join(map(str, annotation)) or 'nothing'}")
     keypoint = _real_array(annotation["keypoint"], f"{where}: keypoint")
     if keypoint.ndim != 4:
-        raise UserError(f"{where}: keypoint: expected (persons, frames, joints, coordinates), found shape {keypoint.shape}")
+        raise UserError(
+            f"{where}: keypoint: expected (persons, frames, joints, coordinates), found shape {keypoint.shape}"
+        )
     if layout is not None and keypoint.shape[2] != layout.num_joints:
         raise UserError(
-            f"{where}: keypoint has {keypoint.shape[2]} joints, but the layout '{layout.name}' has {layout.num_joints}; "
-            "set `layout` to the skeleton of this file"
+            f"{where}: keypoint has {keypoint.shape[2]} joints, but the layout '{layout.name}' has "
+            f"{layout.num_joints}; set `layout` to the skeleton of this file"
         )
     if keypoint.shape[3] not in (2, 3):
         raise UserError(f"{where}: keypoint has {keypoint.shape[3]} coordinates a joint; expected 2 or 3")
@@ -143,7 +144,9 @@ def _real_array(value: Any, where: str) -> np.ndarray:
         raise UserError(f"{where}: empty, shape {array.shape}; leave the sample out of the file")
     if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
         bad = array.size - np.count_nonzero(np.isfinite(array))
-        raise UserError(f"{where}: {bad} of {array.size} values are NaN or infinite; replace them, by 0 where a joint was not seen")
+        raise UserError(
+            f"{where}: {bad} of {array.size} values are NaN or infinite; replace them, by 0 where a joint was not seen"
+        )
     return array if array.dtype in (np.float16, np.float32) else array.astype(np.float32)
 
 

@@ -10,8 +10,8 @@ class Clip:
     """One skeleton sequence.
 
     Attributes:
-        keypoint: (M, T, V, C) coordinates of M persons over T frames; pixels in 2D, metres (as a rule) in 3D. A person who is
-            absent in a frame is all zeros there.
+        keypoint: (M, T, V, C) coordinates of M persons over T frames; pixels in 2D, metres (as a rule) in 3D. A person
+            who is absent in a frame is all zeros there.
         score: (M, T, V) confidence of each joint, or None.
         label: class index from 0; -1 if unknown.
         id: sample name, unique in its file.

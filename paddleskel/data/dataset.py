@@ -27,8 +27,9 @@ def load_clips(file: AnnotationFile | str, split: str | None, layout: Layout, nu
 class SkeletonDataset:
     """Samples of a split through a pipeline.
 
-    An item is asked for by its position, or by (position, epoch) in training: what a transform draws depends on the seed, the
-    epoch and the position alone, so it never repeats between epochs and does not depend on the number of workers.
+    An item is asked for by its position, or by (position, epoch) in training: what a transform draws depends on the
+    seed, the epoch and the position alone, so it never repeats between epochs and does not depend on the number of
+    workers.
 
     Args:
         repeat: count the split so many times over; every repetition draws anew.

@@ -1,7 +1,7 @@
 """Read pickles of numpy arrays and plain Python values, and nothing else.
 
-A pickle is a program. This reader knows the few callables that arrays and builtins need and refuses any other by name before
-it can be called. Files written by numpy 1 and numpy 2, and by Python 2, are read.
+A pickle is a program. This reader knows the few callables that arrays and builtins need and refuses any other by name
+before it can be called. Files written by numpy 1 and numpy 2, and by Python 2, are read.
 """
 
 import math
@@ -41,8 +41,8 @@ class _Array(np.ndarray):
         version, shape, dtype, fortran, data = state
         dtype, data = _dtype(dtype), _bytes(data)
         sizes_fit = all(isinstance(size, int) and size >= 0 for size in shape)
-        expected = math.prod(shape) * (1 if dtype == object else dtype.itemsize) if sizes_fit else -1
-        if not isinstance(data, list if dtype == object else bytes) or len(data) != expected:
+        expected = math.prod(shape) * (1 if dtype.hasobject else dtype.itemsize) if sizes_fit else -1
+        if not isinstance(data, list if dtype.hasobject else bytes) or len(data) != expected:
             raise pickle.UnpicklingError("an array whose shape does not fit its data")
         super().__setstate__((version, shape, dtype, fortran, data))
 
@@ -63,14 +63,14 @@ def _empty_array(_subtype, _shape, _typecode) -> np.ndarray:
 
 def _array_from_buffer(data, dtype, shape, order, *_axes) -> np.ndarray:
     dtype = _dtype(dtype)
-    if dtype == object:
+    if dtype.hasobject:
         raise pickle.UnpicklingError("an object array in a buffer")
     return np.frombuffer(bytearray(data), dtype=dtype).reshape(shape, order=order)
 
 
 def _scalar(dtype, data) -> Any:
     dtype, data = _dtype(dtype), _bytes(data)
-    if dtype == object or not isinstance(data, bytes) or len(data) != dtype.itemsize:
+    if dtype.hasobject or not isinstance(data, bytes) or len(data) != dtype.itemsize:
         raise pickle.UnpicklingError("a numpy scalar whose bytes do not fit its type")
     return np.frombuffer(data, dtype=dtype)[0]
 
@@ -87,6 +87,10 @@ def _bytearray(data=b"", *encoding) -> bytearray:
     return bytearray(data, *encoding)
 
 
+def _no_bytes() -> bytes:
+    return b""  # how old protocols spell it: bytes()
+
+
 _BUILTINS = {"set": set, "frozenset": frozenset, "complex": complex, "slice": slice, "range": range}
 _KNOWN = {
     ("numpy", "ndarray"): _Array,
@@ -95,7 +99,8 @@ _KNOWN = {
     ("collections", "OrderedDict"): OrderedDict,
 }
 for _module in ("builtins", "__builtin__"):
-    _KNOWN |= {(_module, name): value for name, value in _BUILTINS.items()} | {(_module, "bytearray"): _bytearray}
+    _KNOWN |= {(_module, name): value for name, value in _BUILTINS.items()}
+    _KNOWN |= {(_module, "bytearray"): _bytearray, (_module, "bytes"): _no_bytes}
 for _core in ("numpy.core", "numpy._core"):
     _KNOWN[f"{_core}.multiarray", "_reconstruct"] = _empty_array
     _KNOWN[f"{_core}.multiarray", "scalar"] = _scalar
@@ -134,11 +139,14 @@ def read_pickle(path: str | Path, extra: dict[tuple[str, str], Any] | None = Non
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Refused as error:
         raise UserError(
-            f"{path}: refused: this pickle would call {error}, which data do not need; files of arrays and plain values are read"
+            f"{path}: refused: this pickle would call {error}, which data do not need; "
+            "only arrays and plain values are read"
         ) from error
     except EOFError as error:
         raise UserError(f"{path}: the file ends in the middle of a pickle; download or write it again") from error
     except (pickle.UnpicklingError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not a readable pickle of arrays and plain values: {error or type(error).__name__}") from error
+        raise UserError(
+            f"{path}: not a readable pickle of arrays and plain values: {error or type(error).__name__}"
+        ) from error
     except (MemoryError, RecursionError) as error:
         raise UserError(f"{path}: asks for more memory or nesting than there is; the file is damaged") from error

@@ -8,8 +8,8 @@ import numpy as np
 class BatchSampler:
     """Batches of (position, epoch) for the data loader.
 
-    In training all processes draw the same permutation of an epoch and take every `world_size`-th sample of it, wrapping
-    around so that all have equally many; otherwise order is kept and each sample goes to exactly one process.
+    In training all processes draw the same permutation of an epoch and take every `world_size`-th sample of it,
+    wrapping around so that all have equally many; otherwise order is kept and each sample goes to exactly one process.
 
     Args:
         length: samples in the dataset.

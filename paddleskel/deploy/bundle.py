@@ -69,7 +69,9 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
 def read_bundle(path: Path) -> Bundle:
     """Read and check inference.yml."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; tools/export_model.py writes it beside the model, and prediction needs it")
+        raise UserError(
+            f"{path}: no such file; tools/export_model.py writes it beside the model, and prediction needs it"
+        )
     values = read_yaml(path)
     if not isinstance(values, Mapping) or values.get("format") != FORMAT:
         raise UserError(f"{path}: not the description of a model exported by this version; export the model again")
@@ -99,4 +101,6 @@ def check_files(bundle: Bundle, files: list[Path]) -> None:
             raise UserError(f"{file}: no such file")
         expected = bundle.files.get(file.name)
         if expected is not None and sha256(file) != expected:
-            raise UserError(f"{file}: differs from the file that was exported with its inference.yml; export the model again")
+            raise UserError(
+                f"{file}: differs from the file that was exported with its inference.yml; export the model again"
+            )

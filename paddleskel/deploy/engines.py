@@ -18,7 +18,9 @@ class PaddleEngine:
         threads: CPU threads; default: all cores.
     """
 
-    def __init__(self, model: Path, params: Path, use_gpu: bool = False, threads: int | None = None, gpu_memory: int = 1000):
+    def __init__(
+        self, model: Path, params: Path, use_gpu: bool = False, threads: int | None = None, gpu_memory: int = 1000
+    ):
         config = inference.Config(str(model), str(params))
         config.disable_glog_info()
         if use_gpu:
@@ -28,6 +30,7 @@ class PaddleEngine:
             config.set_cpu_math_library_num_threads(threads or available_cores())
             if hasattr(config, "disable_mkldnn"):
                 config.disable_mkldnn()  # gives wrong numbers on Paddle 3's model format (3.3.1)
+        config.delete_pass("seqpool_cvm_concat_fuse_pass")  # crashes on wide concatenations (2.6.2); of no use here
         try:
             self._predictor = inference.create_predictor(config)
         except (RuntimeError, ValueError, OSError) as error:

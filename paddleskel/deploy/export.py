@@ -55,11 +55,18 @@ def export(settings: Settings, weights: Path, folder: Path, name: str = "inferen
             num_clips=settings.DATASET.test.num_clips if settings.DATASET.test else 1,
             average_clips=settings.METRIC.average_clips,
             files={path.name: sha256(path) for path in files},
-            versions={"paddleskel": paddleskel.__version__, "paddlepaddle": paddle.__version__, "numpy": np.__version__},
+            versions={
+                "paddleskel": paddleskel.__version__,
+                "paddlepaddle": paddle.__version__,
+                "numpy": np.__version__,
+            },
             metrics=checkpoint.meta.get("metrics", {}),
         )
         write_bundle(Path(temporary) / f"{name}.yml", bundle)
-        for suffix in MODEL_SUFFIXES:  # a model of Paddle's other format would go stale beside the new one
+        for suffix in (
+            *MODEL_SUFFIXES,
+            ".pdiparams.info",
+        ):  # files of Paddle's other format would go stale beside the new ones
             (folder / f"{name}{suffix}").unlink(missing_ok=True)
         for path in Path(temporary).iterdir():
             os.replace(path, folder / path.name)
@@ -72,13 +79,17 @@ def input_shape(settings: Settings, meta: dict, model: Recognizer) -> list[int]:
         return list(meta["input_shape"])
     values = {spec["name"]: spec for spec in settings.PIPELINE}
     if "clip_len" not in values.get("UniformSample", {}):
-        raise UserError("PIPELINE: without UniformSample the number of frames is not known; train with this config first")
+        raise UserError(
+            "PIPELINE: without UniformSample the number of frames is not known; train with this config first"
+        )
     persons = values["Pack"].get("num_person", 2)
     return [persons, values["UniformSample"]["clip_len"], model.backbone.num_joints, model.backbone.in_channels]
 
 
 def prove(model: Recognizer, files: list[Path], stem: Path, shape: list[int]) -> tuple[PaddleEngine, float]:
-    """Run the exported model beside the trained one on two batch sizes; return its engine and the largest difference."""
+    """Run the exported model beside the trained one on two batch sizes; return its engine and the largest
+    difference.
+    """
     written = [stem.with_suffix(suffix) for suffix in MODEL_SUFFIXES if stem.with_suffix(suffix) in files]
     params = stem.with_suffix(".pdiparams")
     for file in (*written, params):
@@ -110,5 +121,3 @@ def resolve(settings: Settings, weights: str | None) -> Path:
     if not path.is_file():
         raise UserError(f"{path}: no such weights; train first, or name a file with -p")
     return path
-
-

@@ -77,14 +77,13 @@ class Predictor:
         expected = self.bundle.input.shape[1:]
         if list(inputs.shape[2:]) != expected:
             raise UserError(
-                f"sample '{clips[0].id}' becomes an input of shape {list(inputs.shape[2:])}, the model wants {expected} "
-                "(persons, frames, joints, channels); does it have confidences where the training data had none, or the reverse?"
+                f"sample '{clips[0].id}' becomes an input of shape {list(inputs.shape[2:])}, the model wants "
+                f"{expected} (persons, frames, joints, channels); does it have confidences where the training data had "
+                "none, or the reverse?"
             )
         logits = self.engine(inputs.reshape(-1, *inputs.shape[2:])).reshape(samples, num_clips, -1)
-        if self.bundle.average_clips == "prob":
-            probs = softmax(logits).mean(axis=1)
-        else:
-            probs = softmax(logits.mean(axis=1))
+        by_prob = self.bundle.average_clips == "prob"
+        probs = softmax(logits).mean(axis=1) if by_prob else softmax(logits.mean(axis=1))
         for clip, row in zip(clips, probs):
             yield Prediction(clip.id, row, self.bundle.class_names or [])
 

@@ -69,10 +69,12 @@ def check_fit(model: Recognizer, dataset: SkeletonDataset, settings: Settings) -
     backbone = model.backbone
     if channels != backbone.in_channels:
         raise UserError(
-            f"MODEL.backbone.in_channels is {backbone.in_channels}, but sample '{dataset.clips[0].id}' leaves the pipeline with "
-            f"{channels} channels (stream {settings.stream}); set it to {channels}"
+            f"MODEL.backbone.in_channels is {backbone.in_channels}, but sample '{dataset.clips[0].id}' leaves the "
+            f"pipeline with {channels} channels (stream {settings.stream}); set it to {channels}"
         )
     expected = getattr(backbone, "num_person", None)
     if expected is not None and persons != expected:
-        raise UserError(f"MODEL.backbone.num_person is {expected}, but Pack keeps {persons} persons; set both to the same")
+        raise UserError(
+            f"MODEL.backbone.num_person is {expected}, but Pack keeps {persons} persons; set both to the same"
+        )
     return persons, frames, joints, channels

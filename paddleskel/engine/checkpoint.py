@@ -1,7 +1,8 @@
 """Checkpoints: `<name>.pdparams` holds the network, `<name>.pdopt` what training needs to go on.
 
-A .pdparams file is what `paddle.save(model.state_dict())` writes, a pickled mapping of arrays, and `paddle.load` reads it; one more
-entry, "paddleskel", holds the config, the epoch and the scores as JSON text. Files are read by a reader that cannot run code.
+A .pdparams file is what `paddle.save(model.state_dict())` writes, a pickled mapping of arrays, and `paddle.load` reads
+it; one more entry, "paddleskel", holds the config, the epoch and the scores as JSON text. Files are read by a reader
+that cannot run code.
 """
 
 import json
@@ -15,8 +16,8 @@ import paddle
 from paddle import nn
 
 from paddleskel.data.safe_pickle import read_pickle
-from paddleskel.files import write_atomically
 from paddleskel.errors import UserError
+from paddleskel.files import write_atomically
 
 _META = "paddleskel"
 
@@ -72,12 +73,18 @@ def load_into(model: nn.Layer, checkpoint: Checkpoint, path: str | Path) -> None
     extra = [name for name in found if name not in expected]
     wrong = [name for name in expected if name in found and found[name] != expected[name]]
     if missing or extra or wrong:
-        problems = [f"{len(names)} {what} ({names[0]}, ...)" for names, what in ((missing, "missing"), (extra, "unknown")) if names]
+        problems = [
+            f"{len(names)} {what} ({names[0]}, ...)"
+            for names, what in ((missing, "missing"), (extra, "unknown"))
+            if names
+        ]
         problems += [f"{name} has shape {found[name]} where the network has {expected[name]}" for name in wrong[:1]]
         trained = checkpoint.meta.get("config", {}).get("model_name")
         hint = f"; it was trained as '{trained}'" if trained else ""
         raise UserError(f"{path}: these weights are not of this config's network: {', '.join(problems)}{hint}")
-    model.set_state_dict({name: paddle.to_tensor(np.ascontiguousarray(array)) for name, array in checkpoint.state.items()})
+    model.set_state_dict(
+        {name: paddle.to_tensor(np.ascontiguousarray(array)) for name, array in checkpoint.state.items()}
+    )
 
 
 def save_progress(path: Path, optimizer: paddle.optimizer.Optimizer, model: nn.Layer, progress: dict[str, Any]) -> None:

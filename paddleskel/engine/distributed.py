@@ -16,7 +16,9 @@ def world_size() -> int:
 
 
 def check_single_process() -> None:
-    """Stop where several processes were launched: gradients are not exchanged yet, so each would train a model of its own."""
+    """Stop where several processes were launched: gradients are not exchanged yet, so each would train a model of
+    its own.
+    """
     if world_size() > 1:
         raise UserError(
             f"{world_size()} processes were launched, but training and testing run on one process so far; "

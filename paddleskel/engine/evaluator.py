@@ -33,7 +33,7 @@ def evaluate(
     """Run a network over a loader; scores of a sample's clips are averaged, as logits and as probabilities.
 
     Args:
-        on_batch: called after each batch with its number, the number of batches, its probabilities and its labels.
+        on_batch: called after each batch with its number, the number of batches, its logits and its labels.
     """
     was_training = model.training
     model.eval()
@@ -48,7 +48,7 @@ def evaluate(
             labels.append(label.numpy())
             positions.append(position.numpy())
             if on_batch:
-                on_batch(number, len(loader), probs[-1], labels[-1])
+                on_batch(number, len(loader), logits[-1], labels[-1])
     if was_training:
         model.train()
     dataset = loader.dataset

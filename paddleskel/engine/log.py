@@ -1,7 +1,7 @@
 """What a run says: lines on the console and in train.log, one JSON line an epoch, curves at the end.
 
-The lines have PaddleVideo's wording, so that scripts which read its logs read these. On a terminal the steps of an epoch are one
-progress bar instead; train.log always holds the lines.
+The lines have PaddleVideo's wording, so that scripts which read its logs read these. On a terminal the steps of an
+epoch are one progress bar instead; train.log always holds the lines.
 """
 
 import json
@@ -51,7 +51,9 @@ class EpochProgress:
         steps: in this epoch; steps_left: in the epochs after it, for the eta.
     """
 
-    def __init__(self, log: Log, mode: str, epoch: int, epochs: int, steps: int, steps_left: int = 0, interval: int = 10):
+    def __init__(
+        self, log: Log, mode: str, epoch: int, epochs: int, steps: int, steps_left: int = 0, interval: int = 10
+    ):
         self.log, self.mode, self.epoch, self.epochs = log, mode, epoch, epochs
         self.steps, self.steps_left, self.interval = steps, steps_left, interval
         self.start = self.last = time.perf_counter()
@@ -60,7 +62,9 @@ class EpochProgress:
         self.samples = 0
         self.bar = None
         if log.interactive:
-            self.bar = tqdm(total=steps, desc=f"epoch {epoch}/{epochs} {mode}", unit="step", leave=False, dynamic_ncols=True)
+            self.bar = tqdm(
+                total=steps, desc=f"epoch {epoch}/{epochs} {mode}", unit="step", leave=False, dynamic_ncols=True
+            )
 
     def got_batch(self) -> None:
         """Mark that the step's batch has arrived."""
@@ -83,7 +87,9 @@ class EpochProgress:
         count, seconds, reading, seen = self.since_line
         rate = seen / seconds if seconds else 0.0
         eta = (self.steps - step - 1 + self.steps_left) * seconds / count
-        said = " ".join(f"{key}: {value:.6f}" if key == "lr" else f"{key}: {value:.5f}" for key, value in values.items())
+        said = " ".join(
+            f"{key}: {value:.6f}" if key == "lr" else f"{key}: {value:.5f}" for key, value in values.items()
+        )
         self.log.line(
             f"epoch:[{self.epoch:3d}/{self.epochs:<3d}] {self.mode} step:{step:<4d} {said} "
             f"batch_cost: {seconds / count:.5f} sec, reader_cost: {reading / count:.5f} sec, "
@@ -91,7 +97,9 @@ class EpochProgress:
             console=self.bar is None,
         )
         if self.bar is not None:
-            self.bar.set_postfix_str(" ".join(f"{k} {v:.4g}" for k, v in values.items()) + f", {rate:.1f} clips/s, eta {spoken_time(eta)}")
+            self.bar.set_postfix_str(
+                " ".join(f"{k} {v:.4g}" for k, v in values.items()) + f", {rate:.1f} clips/s, eta {spoken_time(eta)}"
+            )
         self.since_line = [0, 0.0, 0.0, 0]
 
     def finish(self, values: Mapping[str, float]) -> float:

@@ -49,7 +49,9 @@ class Cosine:
 
 @SCHEDULES
 class Step:
-    """`value`, times `gamma` from each of the epochs in `milestones` on (counted from 0, so [2, 10] changes after 2)."""
+    """`value`, times `gamma` from each of the epochs in `milestones` on (counted from 0, so [2, 10] changes after
+    2).
+    """
 
     def __init__(
         self,
@@ -91,7 +93,8 @@ def _check_rate(value: float) -> None:
 def build_optimizer(
     model: nn.Layer, momentum: float, use_nesterov: bool, weight_decay: float, grad_clip: float | None
 ) -> paddle.optimizer.Momentum:
-    """Return SGD with momentum; weight decay is added to the gradient of every parameter.   (torch's SGD, the same update)
+    """Return SGD with momentum; weight decay is added to the gradient of every parameter.   (torch's SGD, the same
+    update)
 
     The rate is set before every step with `set_lr`. grad_clip: largest global gradient norm, or None.
     """

@@ -16,17 +16,30 @@ def parse_options(text: str) -> tuple[int, int, str]:
         key, _, value = (item.strip() for item in part.partition("="))
         if key in options:
             options[key] = parse_yaml(value, f"--profiler_options {part}")
-        elif key not in ("state", "sorted_key", "tracer_option", "timer_only", "exit_on_finished"):  # PaddleVideo's others
+        elif key not in (
+            "state",
+            "sorted_key",
+            "tracer_option",
+            "timer_only",
+            "exit_on_finished",
+        ):  # PaddleVideo's others
             raise UserError(f"--profiler_options: unknown option '{key}'; batch_range and profile_path are known")
     steps = options["batch_range"]
-    if not (isinstance(steps, list) and len(steps) == 2 and all(isinstance(n, int) for n in steps) and 0 <= steps[0] < steps[1]):
+    if not (
+        isinstance(steps, list)
+        and len(steps) == 2
+        and all(isinstance(n, int) for n in steps)
+        and 0 <= steps[0] < steps[1]
+    ):
         raise UserError(f"--profiler_options: batch_range must be [first, last], not {steps}")
     return steps[0], steps[1], str(options["profile_path"])
 
 
 @contextlib.contextmanager
 def step_profiler(options: str) -> Iterator[Callable[[], None]]:
-    """Record the steps of `options`; yields the function to call after every step. Writes a Chrome trace, prints a table."""
+    """Record the steps of `options`; yields the function to call after every step. Writes a Chrome trace, prints a
+    table.
+    """
     first, last, folder = parse_options(options)
     targets = [paddle.profiler.ProfilerTarget.CPU]
     if paddle.device.is_compiled_with_cuda():

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from paddleskel.files import write_atomically
 from paddleskel.errors import UserError
-from paddleskel.metrics import mean_class_accuracy, top_k_accuracy
+from paddleskel.files import write_atomically
+from paddleskel.metrics import cross_entropy, mean_class_accuracy, top_k_accuracy
 
 FORMATS = (".pkl", ".npz", ".json", ".csv")
 
@@ -45,9 +45,8 @@ class Results:
         return values
 
     def loss(self) -> float:
-        """Mean cross entropy of the averaged probabilities."""
-        own = self.probs[np.arange(len(self.labels)), self.labels]
-        return float(-np.log(np.maximum(own, 1e-30)).mean())
+        """Mean cross entropy of the averaged logits."""
+        return cross_entropy(self.logits, self.labels)
 
     def save(self, path: Path) -> None:
         """Write a .pkl, .npz, .json or .csv file by its ending."""
@@ -73,7 +72,9 @@ class Results:
         return buffer.getvalue()
 
     def _as_json(self) -> bytes:
-        table = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in self._table().items()}
+        table = {
+            key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in self._table().items()
+        }
         return json.dumps(table, ensure_ascii=False).encode()
 
     def _as_csv(self) -> bytes:

@@ -1,4 +1,6 @@
-"""The schema of a training config: sections, keys, types and defaults. Components bring their own from their constructors."""
+"""The schema of a training config: sections, keys, types and defaults. Components bring their own from their
+constructors.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,9 +71,10 @@ class DatasetSettings:
 class OptimizerSettings:
     """OPTIMIZER.
 
-    weight_decay: added to the gradient of every parameter. grad_clip: largest global gradient norm. accumulate: batches whose
-    gradients are averaged into one step. base_batch_size: the batch the learning rate is meant for; with auto_scale_lr the
-    rate is multiplied by the real batch over it.
+    weight_decay: added to the gradient of every parameter. grad_clip: largest global gradient norm. accumulate: batches
+        whose
+    gradients are averaged into one step. base_batch_size: the batch the learning rate is meant for; with auto_scale_lr
+    the rate is multiplied by the real batch over it.
     """
 
     learning_rate: Annotated[dict, ComponentOf(SCHEDULES, ("epochs", "steps_per_epoch"))]
@@ -107,7 +110,8 @@ class Settings:
     """A whole config. See docs in configs/_base_ for each key's use.
 
     output_dir: default output/<model_name>, with the stream appended where it is not j.
-    val_interval, save_interval: epochs between validations and between numbered checkpoints (the last epoch always is one).
+    val_interval, save_interval: epochs between validations and between numbered checkpoints (the last epoch always is
+        one).
     class_names: a list, or the path of a text file with one name a line; default: the annotation file's own.
     amp: mixed precision, O1 or O2.
     """
@@ -163,7 +167,9 @@ def parse_settings(values: Mapping, source: str) -> Settings:
     except (UserError, ValueError) as error:
         raise UserError(f"{source}: {str(error).removeprefix('config.')}") from error
     try:
-        return replace(settings, layout=settings.load_layout().to_dict() if isinstance(settings.layout, dict) else settings.layout)
+        return replace(
+            settings, layout=settings.load_layout().to_dict() if isinstance(settings.layout, dict) else settings.layout
+        )
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
 

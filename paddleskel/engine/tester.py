@@ -23,7 +23,9 @@ def find_weights(settings: Settings, weights: str | None) -> Path:
     raise UserError(f"--test: no --weights given, and no checkpoint in {settings.output}; train first or name a file")
 
 
-def test(settings: Settings, weights: str | Path, out: str | None = None, names: Sequence[str] | None = None) -> Results:
+def run_test(
+    settings: Settings, weights: str | Path, out: str | None = None, names: Sequence[str] | None = None
+) -> Results:
     """Score the test split and print its metrics.
 
     Args:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import paddle
 from paddle import nn
 
@@ -15,11 +16,12 @@ from paddleskel.data.sampler import BatchSampler
 from paddleskel.engine import checkpoint as ckpt
 from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_of, pipeline_of
 from paddleskel.engine.evaluator import amp_dtype, evaluate, make_loader
-from paddleskel.files import make_folder, write_atomically
-from paddleskel.engine.log import EpochProgress, Log, Scalars, spoken_time
+from paddleskel.engine.log import EpochProgress, Log, Scalars
 from paddleskel.engine.optim import SCHEDULES, build_optimizer
 from paddleskel.engine.settings import OptimizerSettings, Settings
 from paddleskel.errors import UserError
+from paddleskel.files import make_folder, write_atomically
+from paddleskel.metrics import cross_entropy, top_k_accuracy
 from paddleskel.models.registry import LOSSES
 from paddleskel.runtime import make_deterministic, seed_everything
 
@@ -37,7 +39,8 @@ def train(
     Args:
         config: the resolved plain values behind `settings`, saved beside and inside the checkpoints.
         validate: score the validation split after every `val_interval` epochs and keep the best checkpoint by top-1.
-        resume: "auto" continues from the last checkpoint in the output folder if there is one; a path continues from it.
+        resume: "auto" continues from the last checkpoint in the output folder if there is one; a path continues from
+            it.
         weights: start from these parameters instead of random ones.
         on_step: called after every step (profiling).
     """
@@ -93,16 +96,22 @@ def train(
         "input_shape": list(shape),
         "train_data": {"file": Path(part_of(settings, "train").file).name, **fingerprint(train_set.clips)},
     }
+    _announce(log, settings, config, model, len(train_set), steps, start, progress)
     write_atomically(folder / "config.yaml", dump_yaml(config))
     scalars = Scalars(folder, keep_epochs=progress["epoch"])
-    _announce(log, settings, config, model, len(train_set), steps, start, progress)
     scale = _learning_rate_scale(rule, sizes.batch_size, log)
 
     for epoch in range(progress["epoch"], settings.epochs):
         sampler.set_epoch(epoch)
         began = time.perf_counter()
         bar = EpochProgress(
-            log, "train", epoch + 1, settings.epochs, steps, (settings.epochs - epoch - 1) * steps, settings.log_interval
+            log,
+            "train",
+            epoch + 1,
+            settings.epochs,
+            steps,
+            (settings.epochs - epoch - 1) * steps,
+            settings.log_interval,
         )
 
         def rate(step: int, first: int = epoch * optimizer_steps) -> float:
@@ -158,7 +167,9 @@ def train_epoch(
         group_start = step - step % accumulate
         if step == group_start:
             optimizer.set_lr(rate(step // accumulate))
-        paddle.seed(_step_seed(settings.seed, epoch, step))  # dropout depends on the step alone, so resuming changes nothing
+        paddle.seed(
+            _step_seed(settings.seed, epoch, step)
+        )  # dropout depends on the step alone, so resuming changes nothing
         with paddle.amp.auto_cast(enable=amp is not None, level=amp or "O1", dtype=amp_dtype()):
             logits = model(inputs.squeeze(1))
         logits = logits.astype("float32")
@@ -177,8 +188,8 @@ def train_epoch(
             loss_now, top1, top5 = (batch / len(labels)).tolist()
             if not math.isfinite(loss_now):
                 raise UserError(
-                    f"the loss became {loss_now} in epoch {epoch + 1}, step {step}; lower OPTIMIZER.learning_rate.value, or set "
-                    "OPTIMIZER.grad_clip. The checkpoints of the epochs before are kept"
+                    f"the loss became {loss_now} in epoch {epoch + 1}, step {step}; lower "
+                    "OPTIMIZER.learning_rate.value, or set OPTIMIZER.grad_clip. Earlier checkpoints are kept"
                 )
             values = {"loss": loss_now, "lr": optimizer.get_lr(), "top1": top1, f"top{top}": top5}
         bar.step_done(step, len(labels), values)
@@ -202,12 +213,10 @@ def validate_epoch(
     top = min(5, settings.num_classes)
     bar = EpochProgress(log, "val", epoch + 1, settings.epochs, len(loader), interval=settings.log_interval)
 
-    def report(number: int, _batches: int, probs, labels) -> None:
-        bar.got_batch()
+    def report(number: int, _batches: int, logits: np.ndarray, labels: np.ndarray) -> None:
         values = None
         if bar.wants_values(number):
-            own = probs[range(len(labels)), labels]
-            values = {"loss": float(-paddle.log(paddle.to_tensor(own)).mean()), "top1": float((probs.argmax(1) == labels).mean())}
+            values = {"loss": cross_entropy(logits, labels), "top1": top_k_accuracy(logits, labels)}
         bar.step_done(number, len(labels), values)
 
     results = evaluate(model, loader, amp=settings.amp, on_batch=report)
@@ -279,7 +288,14 @@ def _learning_rate_scale(rule: OptimizerSettings, batch_size: int, log: Log) -> 
 
 
 def _announce(
-    log: Log, settings: Settings, config: dict, model: nn.Layer, samples: int, steps: int, start: Path | None, progress: dict
+    log: Log,
+    settings: Settings,
+    config: dict,
+    model: nn.Layer,
+    samples: int,
+    steps: int,
+    start: Path | None,
+    progress: dict,
 ) -> None:
     """Say once what is going to happen."""
     for line in dump_yaml(config).splitlines():

@@ -14,7 +14,11 @@ from paddleskel.skeleton.layout import Layout
 
 Adaptive = Literal["init", "importance", "offset"]
 # whose initialisation: (all convolutions, the k x 1 temporal ones and the residual's)
-INITS = {"pyskl": ("torch", "torch"), "mmaction": ("torch", "kaiming"), "paddlevideo": ("kaiming_fan_in", "kaiming_fan_in")}
+INITS = {
+    "pyskl": ("torch", "torch"),
+    "mmaction": ("torch", "kaiming"),
+    "paddlevideo": ("kaiming_fan_in", "kaiming_fan_in"),
+}
 
 
 @BACKBONES

@@ -10,7 +10,8 @@ from typing import Literal
 import paddle
 from paddle import nn
 
-# "torch": PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). "kaiming": N(0, sqrt(2/fan_out)), for fan_in see below.
+# "torch": PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). "kaiming": N(0, sqrt(2/fan_out)), for fan_in see
+# below.
 Init = Literal["torch", "kaiming", "kaiming_fan_in"]
 
 
@@ -50,7 +51,13 @@ class ConvBN(nn.Sequential):
     """A temporal convolution (1 x 1 by default) and BatchNorm."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, dilation: int = 1, init: Init = "torch"
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        dilation: int = 1,
+        init: Init = "torch",
     ):
         super().__init__(
             ("conv", temporal_conv(in_channels, out_channels, kernel, stride, dilation, init)),

@@ -16,7 +16,8 @@ class GraphConv(nn.Layer):
         y = relu(BN(sum_k (W_k x + b_k) A_k) [+ residual])                     (ST-GCN, eq. 10)
 
     Computed as one 1x1 convolution of the K aggregated inputs x A_k, which is the same sum in another order. There b_k
-    multiplies the column sums of A_k: K more input channels that hold them carry the bias at no extra pass over the data.
+    multiplies the column sums of A_k: K more input channels that hold them carry the bias at no extra pass over the
+        data.
 
     Shape: (N, C_in, T, V) -> (N, C_out, T, V).
 
@@ -50,7 +51,9 @@ class GraphConv(nn.Layer):
         )
         self.bias = None
         if conv_pos == "pre":
-            self.bias = self.create_parameter([out_channels, subsets, 1, 1], default_initializer=bias_init(init, fan_in))
+            self.bias = self.create_parameter(
+                [out_channels, subsets, 1, 1], default_initializer=bias_init(init, fan_in)
+            )
         if adaptive == "init":
             self.A = self.create_parameter(graph.shape, default_initializer=nn.initializer.Assign(graph))
         else:

@@ -38,7 +38,9 @@ def branch_widths(channels: int, branches: int, mid: float | int | None = None) 
 
 
 class MultiBranchConv(nn.Layer):
-    """Parallel views of time - dilated convolutions, pooling, a shortcut - mixed by a 1x1 convolution.   (ST-GCN++, section 3.2)
+    """Parallel views of time - dilated convolutions, pooling, a shortcut - mixed by a 1x1 convolution.
+
+    The multi-branch temporal unit of ST-GCN++ (section 3.2).
 
     Every branch opens with a 1x1 convolution, all but "1x1" followed by BatchNorm and ReLU; here the openings are one
     convolution and one BatchNorm over all branches.

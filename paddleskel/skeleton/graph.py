@@ -1,6 +1,7 @@
 """Adjacency matrices of a layout: what joint listens to what, in K subsets.
 
-Convention everywhere: y[..., w] = sum_v x[..., v] A[k, v, w], so row v is the source joint and column w the destination.
+Convention everywhere: y[..., w] = sum_v x[..., v] A[k, v, w], so row v is the source joint and column w the
+destination.
 """
 
 from typing import Literal
@@ -43,15 +44,18 @@ def spatial(layout: Layout) -> np.ndarray:
 
 
 def stgcn_spatial(layout: Layout, max_hop: int = 1) -> np.ndarray:
-    """(1 + 2 max_hop, V, V): ST-GCN's partition into root, centripetal and centrifugal neighbours.   (ST-GCN, section 3.3)
+    """(1 + 2 max_hop, V, V): ST-GCN's partition into root, centripetal and centrifugal neighbours.   (ST-GCN, section
+    3.3)
 
-    As in the published code distances to the centre are known only up to `max_hop`, so a neighbour counts as farther from
-    the centre only next to the centre itself; the published weights were trained so.
+    As in the published code distances to the centre are known only up to `max_hop`, so a neighbour counts as farther
+    from the centre only next to the centre itself; the published weights were trained so.
     """
     hops = hop_distance(layout.edges, layout.num_joints, max_hop)
     adjacency = normalize_columns((hops <= max_hop).astype(float))
     from_center = hops[:, layout.root]
-    closer = from_center[:, None] >= from_center[None, :]  # row joint is at least as far from the centre as the column's
+    closer = (
+        from_center[:, None] >= from_center[None, :]
+    )  # row joint is at least as far from the centre as the column's
     subsets = []
     for hop in range(max_hop + 1):
         ring = np.where(hops == hop, adjacency, 0)

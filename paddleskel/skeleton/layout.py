@@ -1,12 +1,12 @@
 """Layouts: the joints of a skeleton, what hangs on what, left and right, and body parts.
 
-A layout is data (`layouts/*.yaml`, or the same mapping inline in a config). Bones, skip-bones, flips and graphs are derived
-from it, so a new skeleton needs no code.
+A layout is data (`layouts/*.yaml`, or the same mapping inline in a config). Bones, skip-bones, flips and graphs are
+derived from it, so a new skeleton needs no code.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def load_layout(spec: str | Mapping | Layout) -> Layout:
     return _shipped(spec)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _shipped(name: str) -> Layout:
     for path in [_FOLDER / f"{name}.yaml", *sorted(_FOLDER.glob("*.yaml"))]:
         if path.is_file():
@@ -201,7 +201,9 @@ def _check_tree(parents: tuple[int, ...], joints: tuple[str, ...], where: str) -
     roots = [joint for i, joint in enumerate(joints) if parents[i] == i]
     if len(roots) != 1:
         found = f"{len(roots)} roots ({', '.join(roots)})" if roots else "no root"
-        raise UserError(f"{where}: {found}; exactly one joint, the centre, is its own parent, so that all are connected")
+        raise UserError(
+            f"{where}: {found}; exactly one joint, the centre, is its own parent, so that all are connected"
+        )
     for start, joint in enumerate(joints):
         reached, steps = start, 0
         while parents[reached] != reached:

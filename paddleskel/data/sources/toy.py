@@ -1,9 +1,9 @@
 """Toy data: procedural human motion, so that everything can be tried without a download.
 
-Bodies of different build act in front of a camera; what it sees becomes COCO-17 poses in pixels with confidences, or Kinect-like
-25-joint poses in metres. Actions come in pairs with the same mean pose that differ only in how they move (an action and its
-reverse, a movement and its pause, in step and out of step), so that a classifier must look at time. Splits are by subject.
-Everything is drawn from one seed.
+Bodies of different build act in front of a camera; what it sees becomes COCO-17 poses in pixels with confidences, or
+Kinect-like 25-joint poses in metres. Actions come in pairs with the same mean pose that differ only in how they move
+(an action and its reverse, a movement and its pause, in step and out of step), so that a classifier must look at time.
+Splits are by subject. Everything is drawn from one seed.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,11 @@ Pose = dict[str, np.ndarray]  # joint angles in radians and offsets in metres, (
 
 
 def make_toy(
-    dimensions: Literal["2d", "3d"] = "2d", subjects: int = 16, repeats: int = 5, seed: int = 0, val_fraction: float = 0.25
+    dimensions: Literal["2d", "3d"] = "2d",
+    subjects: int = 16,
+    repeats: int = 5,
+    seed: int = 0,
+    val_fraction: float = 0.25,
 ) -> dict[str, Any]:
     """Return an annotation file's content with the splits "train" and "val".
 
@@ -83,13 +87,17 @@ class Body:
 
 
 def _direction(elevation: np.ndarray, azimuth: np.ndarray, side: int) -> np.ndarray:
-    """(T, 3) unit vectors in the body's axes (x to its left, y up, z ahead); elevation 0 hangs down, azimuth 0 points ahead."""
+    """(T, 3) unit vectors in the body's axes (x to its left, y up, z ahead); elevation 0 hangs down, azimuth 0
+    points ahead.
+    """
     flat = np.sin(elevation)
     return np.stack([side * flat * np.sin(azimuth), -np.cos(elevation), flat * np.cos(azimuth)], axis=-1)
 
 
 def skeleton_points(body: Body, pose: Pose) -> dict[str, np.ndarray]:
-    """Forward kinematics: (T, 3) world positions in metres of every joint of both layouts, feet on the floor (y = 0)."""
+    """Forward kinematics: (T, 3) world positions in metres of every joint of both layouts, feet on the floor (y =
+    0).
+    """
     zero = np.zeros_like(pose["lean"])
     points = {"spine_base": np.zeros((len(zero), 3))}
     up = np.stack([zero, np.cos(pose["lean"]), np.sin(pose["lean"])], axis=-1)
@@ -190,15 +198,16 @@ def _hold_hand_up(pose: Pose, s: np.ndarray, angle: np.ndarray, body: Body, rng:
 
 
 def _clap(pose: Pose, s: np.ndarray, angle: np.ndarray, body: Body, rng: Random) -> None:
+    lift = rng.choice([-1, 1]) * body.reach / np.sqrt(2)  # held as far off the middle as a punching arm is on average
     for side in ("left_", "right_"):
-        pose[side + "arm"] = pose[side + "arm"] + 0.75
+        pose[side + "arm"] = pose[side + "arm"] + 0.75 + 0.6 * lift
         pose[side + "arm_out"] = np.full_like(s, 0.35)
-        pose[side + "forearm"] = np.full_like(s, 1.65)
+        pose[side + "forearm"] = np.full_like(s, 1.65 - 0.45 * lift)
         pose[side + "forearm_out"] = -0.15 + 0.7 * body.reach * np.sin(angle)
 
 
 def _punch(pose: Pose, s: np.ndarray, angle: np.ndarray, body: Body, rng: Random) -> None:
-    inward = rng.choice([-1, 1]) * 0.5 * body.reach  # keeps the mean reach of clapping hands
+    inward = rng.choice([-1, 1]) * 0.7 * body.reach / np.sqrt(2)  # and the reverse for clapping hands
     for side, phase in (("left_", 0.0), ("right_", np.pi)):
         reach = body.reach * np.sin(angle + phase)
         pose[side + "arm"] = pose[side + "arm"] + 0.75 + 0.6 * reach
@@ -289,7 +298,7 @@ def _passer_by(rng: Random, frames: int) -> tuple[dict[str, np.ndarray], np.ndar
 
 def _record(action: int, body: Body, rng: Random, dimensions: str) -> dict[str, Any]:
     """Perform, film and measure one clip; return the fields of its annotation."""
-    frames = int(round(np.exp(rng.uniform(np.log(30), np.log(300)))))
+    frames = round(np.exp(rng.uniform(np.log(30), np.log(300))))
     people = [(points, np.ones(frames, bool)) for points in _act(CLASS_NAMES[action], body, rng, frames)]
     if len(people) == 1 and rng.rand() < 0.3:
         people.append(_passer_by(rng, frames))
@@ -325,7 +334,9 @@ def _photograph(camera: np.ndarray, present: np.ndarray, rng: Random) -> dict[st
     persons, frames, joints, _ = camera.shape
     height, width = IMAGE_SIZE
     depth = np.maximum(camera[..., 2], 0.5)
-    pixels = np.stack([width / 2 - camera[..., 0] / depth * _FOCAL_LENGTH, height / 2 - camera[..., 1] / depth * _FOCAL_LENGTH], -1)
+    pixels = np.stack(
+        [width / 2 - camera[..., 0] / depth * _FOCAL_LENGTH, height / 2 - camera[..., 1] / depth * _FOCAL_LENGTH], -1
+    )
     score = np.clip(0.9 - 0.08 * np.abs(rng.randn(persons, frames, joints)), 0.3, 1.0)
     pixels += rng.randn(*pixels.shape) * 3.0 * (1 + 2 * (0.9 - score))[..., None]
     for _ in range(rng.poisson(1.5)):

@@ -80,7 +80,7 @@ class RandomGaussianNoise:
         self.sigma, self.base, self.shared = sigma, base, shared
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        persons, frames, joints, channels = clip.keypoint.shape
+        joints, channels = clip.keypoint.shape[2:]
         points = clip.keypoint.astype(np.float32).reshape(-1, joints, channels)
         low, high = points.min(axis=1), points.max(axis=1)
         present = np.square(low).sum(axis=1) > 1e-8

@@ -15,10 +15,10 @@ class PreNormalize2D:
     """Map pixels to [-1, 1]: by the image ("fix") or by the box around the joints ("auto").   (PYSKL, PreNormalize2D)
 
     Args:
-        mode: "auto" leaves clips alone whose box is not larger than `min_extent` in both directions, such as coordinates
-            that are normalised already.
-        threshold: joints with a confidence at or below it are set to (0, 0) after normalisation; null keeps all. PYSKL's
-            code uses 0.01; its published 2D weights, MMAction2's and PaddleVideo's were trained without.
+        mode: "auto" leaves clips alone whose box is not larger than `min_extent` in both directions, such as
+            coordinates that are normalised already.
+        threshold: joints with a confidence at or below it are set to (0, 0) after normalisation; null keeps all.
+            PYSKL's code uses 0.01; its published 2D weights, MMAction2's and PaddleVideo's were trained without.
         image_size: (height, width) for samples that carry no img_shape.
         half: compute in float16 where the data are, as MMAction2 and PaddleVideo do (differs by up to 5e-4).
     """
@@ -52,8 +52,8 @@ class PreNormalize2D:
             size = clip.image_size or self.image_size
             if size is None:
                 raise UserError(
-                    f"sample '{clip.id}' has no img_shape, which PreNormalize2D needs; give `image_size: [height, width]` in "
-                    "the config, or `mode: auto` to use the box around the joints"
+                    f"sample '{clip.id}' has no img_shape, which PreNormalize2D needs; give `image_size: [height, "
+                    "width]` in the config, or `mode: auto` to use the box around the joints"
                 )
             radius = np.array([size[1], size[0]], np.float32) / 2
             return radius, radius
@@ -69,12 +69,12 @@ class PreNormalize3D:
     """Drop empty frames, centre on the first frame's mid-spine, turn the spine to +z and the shoulders to +x.
     (PYSKL, PreNormalize3D)
 
-    The person seen in the most frames comes first; frames without that person are dropped. Joints at exactly (0, 0, 0) are
-    absent and stay there. A clip of zeros passes unchanged.
+    The person seen in the most frames comes first; frames without that person are dropped. Joints at exactly (0, 0, 0)
+    are absent and stay there. A clip of zeros passes unchanged.
 
     Args:
-        align_center, align_spine, align_shoulder: which of the three to do. PYSKL's align_spine=False is both of the last
-            two false.
+        align_center, align_spine, align_shoulder: which of the three to do. PYSKL's align_spine=False is both of the
+            last two false.
         center, spine, shoulders: joint names; default: those of the layout's `body`.
     """
 
@@ -131,19 +131,19 @@ class PreNormalize3D:
 def _vector(points: np.ndarray, joints: tuple[int, int]) -> np.ndarray:
     """(3,) from the first joint to the second: person 0, frame 0."""
     start, end = joints
-    return (points[0, 0, end] - points[0, 0, start]).astype(np.float64)
+    return points[0, 0, end] - points[0, 0, start]
 
 
 def rotation_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(3, 3) rotation that carries `source` onto the direction of `target` about their common normal (Rodrigues).
+    """(3, 3) rotation that carries `source` onto the unit vector `target` about their common normal (Rodrigues).
 
     The identity where either vector is shorter than 1e-6 or they are parallel.
     """
-    axis = np.cross(source, target)
+    axis = np.cross(source.astype(np.float64), target)
     if min(np.abs(source).sum(), np.abs(target).sum(), np.abs(axis).sum()) < 1e-6:
         return np.eye(3)
-    cosine = np.clip(source @ target / np.linalg.norm(source) / np.linalg.norm(target), -1, 1)
-    angle = np.arccos(cosine)
+    unit = source / np.linalg.norm(source)  # in the data's type, as in the published code
+    angle = np.arccos(np.clip(unit @ target, -1, 1))
     if abs(angle) < 1e-6:
         return np.eye(3)
     x, y, z = axis / np.linalg.norm(axis)

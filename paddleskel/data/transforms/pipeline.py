@@ -17,7 +17,9 @@ CONTEXT = ("layout", "stream", "num_clips", "training")
 
 
 class Transform(Protocol):
-    """Anything that turns a clip into a clip. A class with `training_only = True` is an augmentation, left out elsewhere."""
+    """Anything that turns a clip into a clip. A class with `training_only = True` is an augmentation, left out
+    elsewhere.
+    """
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip: ...
 
@@ -35,7 +37,9 @@ class Pipeline:
         """Return (clips, M, T, V, C) float32."""
         for transform in self.transforms:
             clip = transform(clip, rng)
-        return clip.keypoint.reshape(clip.keypoint.shape[0], clip.num_clips, -1, *clip.keypoint.shape[2:]).swapaxes(0, 1)
+        return clip.keypoint.reshape(clip.keypoint.shape[0], clip.num_clips, -1, *clip.keypoint.shape[2:]).swapaxes(
+            0, 1
+        )
 
 
 def build_pipeline(
@@ -51,9 +55,7 @@ def build_pipeline(
     transforms = []
     for position, spec in enumerate(specs):
         where = f"PIPELINE.{position}"
-        transform = TRANSFORMS.build(
-            spec, where, layout=layout, stream=stream, num_clips=num_clips, training=training
-        )
+        transform = TRANSFORMS.build(spec, where, layout=layout, stream=stream, num_clips=num_clips, training=training)
         if training or not getattr(transform, "training_only", False):
             transforms.append(transform)
     if not specs or split_spec(specs[-1], "PIPELINE")[0] != "Pack":

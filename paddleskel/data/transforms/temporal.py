@@ -10,10 +10,11 @@ from paddleskel.data.transforms.pipeline import TRANSFORMS
 
 @TRANSFORMS
 class UniformSample:
-    """Cut a sequence into `clip_len` equal pieces and take one random frame of each, `num_clips` times.   (PoseC3D, section 3.2)
+    """Cut a sequence into `clip_len` equal pieces and take one random frame of each, `num_clips` times.   (PoseC3D,
+    section 3.2)
 
-    Shorter sequences repeat from their start. Validation and test draw from a private generator seeded the same for every
-    sample, so that results do not depend on order, batch size or workers.
+    Shorter sequences repeat from their start. Validation and test draw from a private generator seeded the same for
+    every sample, so that results do not depend on order, batch size or workers.
 
     Shape: (M, T, V, C) -> (M, num_clips * clip_len, V, C).
 

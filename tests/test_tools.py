@@ -1,0 +1,53 @@
+"""The remaining commands."""
+
+import pickle
+import re
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+
+def test_prepare_data_writes_the_toy_set(run, tmp_path):
+    out = tmp_path / "toy.pkl"
+    result = run("prepare_data", "toy", "--dimensions", "3d", "--subjects", "2", "--repeats", "1", "--out", out)
+    assert result.code == 0
+    assert "24 clips (12 in 'train', 12 in 'val'), 12 actions" in result.out
+    assert pickle.loads(out.read_bytes())["annotations"][0]["keypoint"].shape[2:] == (25, 3)
+    result = run("prepare_data", "toy", "--subjects", "1", "--out", out)
+    assert result.code == 2
+    assert "at least 2 subjects" in result.err
+
+
+@pytest.mark.parametrize("what", ["train", "eval", "pipeline", "matmul"])
+def test_benchmark_prints_a_rate_with_its_conditions(run, what):
+    small = ["--batch_size", "2", "--frames", "8", "--seconds", "0.1", "--rounds", "2"]
+    result = run("benchmark", what, *small)
+    assert result.code == 0
+    assert re.search(r"\d+\.\d\d (clips/s|samples/s|GFLOP/s) \(rounds \d+\.\d\d to ", result.out)
+    assert "cores busy" in result.out
+
+
+def test_launchers_explain_themselves():
+    for script in ("dist_train.sh", "dist_test.sh"):
+        done = subprocess.run(["bash", ROOT / "tools" / script], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"usage: tools/{script} CONFIG")
+
+
+def test_launchers_run_one_process(toy_options, tmp_path):
+    """dist_train.sh CONFIG 1 ..., then dist_test.sh CONFIG WEIGHTS 1."""
+    import os
+    import sys
+
+    environment = {**os.environ, "PYTHON": sys.executable}
+    config = "configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml"
+    options = [*toy_options, "-o", f"output_dir={tmp_path}", "-o", "epochs=1", "--max_iters", "2"]
+    weights = tmp_path / "STGCN_PlusPlus_toy_last.pdparams"
+    for command in (["dist_train.sh", config, "1"], ["dist_test.sh", config, str(weights), "1"]):
+        done = subprocess.run(
+            ["bash", f"tools/{command[0]}", *command[1:], *options],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "[TEST] finished" in done.stdout + done.stderr
