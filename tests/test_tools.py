@@ -14,6 +14,9 @@ def test_prepare_data_writes_the_toy_set(run, tmp_path):
     assert result.code == 0
     assert "24 clips (12 in 'train', 12 in 'val'), 12 actions" in result.out
     assert pickle.loads(out.read_bytes())["annotations"][0]["keypoint"].shape[2:] == (25, 3)
+    sample = pickle.loads((tmp_path / "toy_sample.pkl").read_bytes())
+    assert sample["keypoint"].shape[2:] == (25, 3)
+    assert "label" not in sample
     result = run("prepare_data", "toy", "--subjects", "1", "--out", out)
     assert result.code == 2
     assert "at least 2 subjects" in result.err

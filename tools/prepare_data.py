@@ -1,7 +1,7 @@
 """Make annotation files.
 
-python tools/prepare_data.py toy                     # data/toy_2d.pkl
-python tools/prepare_data.py toy --dimensions 3d     # data/toy_3d.pkl
+python tools/prepare_data.py toy                     # data/toy_2d.pkl and data/toy_2d_sample.pkl
+python tools/prepare_data.py toy --dimensions 3d     # the same in 3D
 """
 
 import argparse
@@ -31,8 +31,12 @@ def main(arguments: list[str] | None = None) -> None:
     content = make_toy(flags.dimensions, flags.subjects, flags.repeats, flags.seed)
     out = Path(flags.out or f"data/toy_{flags.dimensions}.pkl")
     write_atomically(out, pickle.dumps(content, protocol=4))
+    sample = out.with_name(f"{out.stem}_sample.pkl")
+    unlabelled = {key: value for key, value in content["annotations"][-1].items() if key != "label"}
+    write_atomically(sample, pickle.dumps(unlabelled, protocol=4))
     sizes = ", ".join(f"{len(ids)} in '{name}'" for name, ids in content["split"].items())
     print(f"wrote {out}: {len(content['annotations'])} clips ({sizes}), {len(content['class_names'])} actions")
+    print(f"wrote {sample}: one clip without its label, to predict")
 
 
 if __name__ == "__main__":
