@@ -5,6 +5,7 @@ epoch are one progress bar instead; train.log always holds the lines.
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -62,8 +63,15 @@ class EpochProgress:
         self.samples = 0
         self.bar = None
         if log.interactive:
+            screen = shutil.get_terminal_size((100, 24))  # tqdm believes terminals that say 0 x 0
             self.bar = tqdm(
-                total=steps, desc=f"epoch {epoch}/{epochs} {mode}", unit="step", leave=False, dynamic_ncols=True
+                total=steps,
+                desc=f"epoch {epoch}/{epochs} {mode}",
+                unit="step",
+                leave=False,
+                ncols=screen.columns,
+                nrows=screen.lines,
+                bar_format="{desc} {bar} {n}/{total}{postfix}",
             )
 
     def got_batch(self) -> None:
@@ -98,7 +106,7 @@ class EpochProgress:
         )
         if self.bar is not None:
             self.bar.set_postfix_str(
-                " ".join(f"{k} {v:.4g}" for k, v in values.items()) + f", {rate:.1f} clips/s, eta {spoken_time(eta)}"
+                " ".join(f"{k} {v:.3g}" for k, v in values.items()) + f" {rate:.1f} clips/s eta {spoken_time(eta)}"
             )
         self.since_line = [0, 0.0, 0.0, 0]
 
