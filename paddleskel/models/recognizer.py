@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from paddle import nn
 
 from paddleskel.errors import UserError
-from paddleskel.models import head as _head  # noqa: F401 (registers)
-from paddleskel.models import losses as _losses  # noqa: F401
-from paddleskel.models import stgcn as _stgcn  # noqa: F401
+from paddleskel.models import agcn, ctrgcn, dgstgcn, head, losses, msg3d, stgcn  # noqa: F401 (they register themselves)
 from paddleskel.models.registry import BACKBONES, HEADS
 from paddleskel.skeleton.layout import Layout
 

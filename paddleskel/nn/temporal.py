@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from paddleskel.nn.conv import ConvBN, Init, temporal_conv
+from paddleskel.nn.conv import BiasedConv, ConvBN, Init, bias_init, temporal_conv
 
 # ST-GCN++: four dilated 3x1 convolutions, a 3x1 max pooling, a plain 1x1 convolution.
 DEFAULT_BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")
@@ -37,10 +38,8 @@ def branch_widths(channels: int, branches: int, mid: float | int | None = None) 
     return [channels - mid * (branches - 1)] + [mid] * (branches - 1)
 
 
-class MultiBranchConv(nn.Layer):
-    """Parallel views of time - dilated convolutions, pooling, a shortcut - mixed by a 1x1 convolution.
-
-    The multi-branch temporal unit of ST-GCN++ (section 3.2).
+class Branches(nn.Layer):
+    """Parallel views of time, side by side on the channel axis.
 
     Every branch opens with a 1x1 convolution, all but "1x1" followed by BatchNorm and ReLU; here the openings are one
     convolution and one BatchNorm over all branches.
@@ -48,14 +47,92 @@ class MultiBranchConv(nn.Layer):
         x -> 1x1 -> BN -> relu -> conv (k x 1, dilation d)   for each branch (k, d)
           -> 1x1 -> BN -> relu -> max pooling (k x 1)        for each ("max", k)
           -> 1x1                                             for each "1x1"
-        concat -> BN -> relu -> 1x1 -> BN -> dropout
+
+    A BatchNorm over all branches is meant to follow; where something comes between, the branches need their biases.
+
+    Shape: (N, C, T, V) -> (N, sum(widths), floor((T - 1) / stride) + 1, V).
+
+    Args:
+        branches: (kernel, dilation), ("max", kernel) or "1x1" each.
+        widths: channels of each branch.
+        init: of the 1x1 convolutions; branch_init: of the dilated ones.
+        biased: give the last convolution of each branch a bias.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        stride: int,
+        branches: Sequence,
+        widths: Sequence[int],
+        init: Init = "torch",
+        branch_init: Init = "torch",
+        biased: bool = False,
+    ):
+        super().__init__()
+        self.stride, self.widths = stride, list(widths)
+        self.kinds = [branch if branch == "1x1" else tuple(branch) for branch in branches]
+        # the plain branches come last in the opening, so that BatchNorm and ReLU take one contiguous part
+        self.order = sorted(range(len(self.kinds)), key=lambda i: self.kinds[i] == "1x1")
+        self.normed = [i for i in self.order if self.kinds[i] != "1x1"]
+        self.open = temporal_conv(channels, sum(widths), init=init)
+        if init == "kaiming":  # the fan of each branch is its own width
+            std = np.sqrt(2 / np.repeat([self.widths[i] for i in self.order], [self.widths[i] for i in self.order]))
+            noise = paddle.randn(self.open.weight.shape)
+            self.open.weight.set_value(noise * paddle.to_tensor(std.astype(np.float32)).reshape([-1, 1, 1, 1]))
+        self.open_bn = nn.BatchNorm2D(sum(widths[i] for i in self.normed))
+        make = BiasedConv if biased else temporal_conv
+        self.convs = nn.LayerList(
+            make(width, width, kind[0], stride, kind[1], init=branch_init)
+            for width, kind in zip(widths, self.kinds)
+            if kind != "1x1" and kind[0] != "max"
+        )
+        self.plain_bias = None
+        plain = sum(widths[i] for i in self.order[len(self.normed) :])
+        if biased and plain:
+            self.plain_bias = self.create_parameter(
+                [1, plain, 1, 1], default_initializer=bias_init(init, channels)
+            )
+
+    def forward(self, x):
+        opened, plain = self.open(x), None
+        width = sum(self.widths[i] for i in self.normed)
+        if width < sum(self.widths):
+            opened, plain = paddle.split(opened, [width, sum(self.widths) - width], axis=1)
+            # every stride-th frame; pooling does it because the gradient of a strided slice is slow
+            plain = F.max_pool2d(plain, 1, (self.stride, 1)) if self.stride > 1 else plain
+            plain = plain if self.plain_bias is None else plain + self.plain_bias
+        opened = F.relu(self.open_bn(opened))
+        shares = _split(opened, [self.widths[i] for i in self.normed])
+        if plain is not None:
+            shares += _split(plain, [self.widths[i] for i in self.order[len(self.normed) :]])
+        convs, views = iter(self.convs), [None] * len(self.kinds)
+        for i, share in zip(self.order, shares):
+            kind = self.kinds[i]
+            if kind == "1x1":
+                views[i] = share
+            elif kind[0] == "max":
+                views[i] = F.max_pool2d(share, (kind[1], 1), (self.stride, 1), (1, 0))
+            else:
+                views[i] = next(convs)(share)
+        return paddle.concat(views, axis=1)
+
+
+def _split(x, widths: Sequence[int]) -> list:
+    return paddle.split(x, widths, axis=1) if len(widths) > 1 else [x]
+
+
+class MultiBranchConv(nn.Layer):
+    """Branches mixed by a 1x1 convolution: branches -> BN -> relu -> 1x1 -> BN -> dropout.
+
+    The temporal unit of ST-GCN++ (section 3.2). With `joint_coefficients` it is DG-STGCN's (section 3.3): the mean of all
+    joints runs along as one more joint, and is given back to each joint times a trained coefficient.
 
     Shape: (N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V).
 
     Args:
-        branches: (kernel, dilation), ("max", kernel) or "1x1" each.
-        mid_channels: width of the branches, see `branch_widths`.
-        init: of the 1x1 convolutions; branch_init: of the dilated ones.
+        branches: see `Branches`. mid_channels: their width, see `branch_widths`.
+        joint_coefficients: number of coefficients, at least V; 0 for none. (The published networks have 25 for any V.)
     """
 
     def __init__(
@@ -67,53 +144,78 @@ class MultiBranchConv(nn.Layer):
         dropout: float = 0.0,
         init: Init = "torch",
         branch_init: Init = "torch",
+        joint_coefficients: int = 0,
     ):
         super().__init__()
-        self.stride = stride
-        self.branches = [branch if branch == "1x1" else tuple(branch) for branch in branches]
-        self.widths = branch_widths(channels, len(branches), mid_channels)
-        # the plain branches come last in the opening, so that BatchNorm and ReLU take one contiguous part
-        self.order = sorted(range(len(branches)), key=lambda i: self.branches[i] == "1x1")
-        self.normed = sum(width for width, branch in zip(self.widths, self.branches) if branch != "1x1")
-        total = sum(self.widths)
-        self.open = temporal_conv(channels, total, init=init)
-        self.open_bn = nn.BatchNorm2D(self.normed)
-        self.convs = nn.LayerList(
-            temporal_conv(width, width, branch[0], stride, branch[1], init=branch_init)
-            for width, branch in zip(self.widths, self.branches)
-            if branch != "1x1" and branch[0] != "max"
-        )
-        self.mix_bn = nn.BatchNorm2D(total)
-        self.mix = ConvBN(total, channels, init=init)
+        widths = branch_widths(channels, len(branches), mid_channels)
+        # the fold of the global joint weighs a bias differently for each joint, so BatchNorm does not remove it there
+        self.branches = Branches(channels, stride, branches, widths, init, branch_init, biased=joint_coefficients > 0)
+        self.bn = nn.BatchNorm2D(sum(widths))
+        self.mix = ConvBN(sum(widths), channels, init=init)
+        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.add_coeff = None
+        if joint_coefficients:
+            self.add_coeff = self.create_parameter(
+                [joint_coefficients], default_initializer=nn.initializer.Constant(0.0)
+            )
+
+    def forward(self, x):
+        y = self.branches(x) if self.add_coeff is None else self._with_global_joint(x)
+        y = self.mix(F.relu(self.bn(y)))
+        return y if self.dropout is None else self.dropout(y)
+
+    def _with_global_joint(self, x):
+        """Append the mean joint and fold it back; both are products with a (V, V + 1) or (V + 1, V) matrix."""
+        joints = x.shape[3]
+        eye = paddle.eye(joints, dtype=x.dtype)
+        append = paddle.concat([eye, paddle.full([joints, 1], 1 / joints, dtype=x.dtype)], axis=1)
+        fold = paddle.concat([eye, self.add_coeff[:joints].astype(x.dtype).unsqueeze(0)], axis=0)
+        return F.linear(self.branches(F.linear(x, append)), fold)
+
+
+class MultiScaleConv(nn.Layer):
+    """Branches side by side: branches -> BN -> + residual -> relu -> dropout.   (MS-G3D, section 3.3; CTR-GCN, section 3.3)
+
+    The published code normalises each branch by itself, which is one BatchNorm over all of them.
+
+    Shape: (N, C_in, T, V) -> (N, C_out, floor((T - 1) / stride) + 1, V).
+
+    Args:
+        dilations: of the (kernel x 1) branches; a max pooling and a plain branch join them.
+        residual: add the input, through a 1x1 convolution and BatchNorm where its shape differs.
+        activation: apply the last ReLU.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        dilations: Sequence[int] = (1, 2, 3, 4),
+        residual: bool = True,
+        dropout: float = 0.0,
+        activation: bool = True,
+        init: Init = "torch",
+        residual_init: Init = "torch",
+    ):
+        super().__init__()
+        kinds = [(kernel, dilation) for dilation in dilations] + [("max", 3), "1x1"]
+        width = out_channels // len(kinds)
+        widths = [width] * (len(kinds) - 1) + [out_channels - width * (len(kinds) - 1)]
+        self.branches = Branches(in_channels, stride, kinds, widths, init, init)
+        self.bn = nn.BatchNorm2D(out_channels)
+        self.has_residual = residual
+        same = in_channels == out_channels and stride == 1
+        self.residual = None
+        if residual and not same:
+            self.residual = ConvBN(in_channels, out_channels, stride=stride, init=residual_init)
+        self.activation = activation
         self.dropout = nn.Dropout(dropout) if dropout else None
 
     def forward(self, x):
-        opened = self.open(x)
-        plain = None
-        if self.normed < opened.shape[1]:
-            opened, plain = paddle.split(opened, [self.normed, opened.shape[1] - self.normed], axis=1)
-        opened = F.relu(self.open_bn(opened))
-        views = self._views(opened, plain)
-        y = self.mix(F.relu(self.mix_bn(paddle.concat(views, axis=1))))
+        y = self.bn(self.branches(x))
+        if self.has_residual:
+            y = y + (x if self.residual is None else self.residual(x))
+        y = F.relu(y) if self.activation else y
         return y if self.dropout is None else self.dropout(y)
-
-    def _views(self, opened, plain) -> list:
-        """Run each branch on its share of the channels; return the results in the branches' order."""
-        widths = [self.widths[i] for i in self.order]
-        normed = [i for i in self.order if self.branches[i] != "1x1"]
-        shares = paddle.split(opened, widths[: len(normed)], axis=1) if len(normed) > 1 else [opened]
-        if plain is not None:
-            # every stride-th frame; pooling does it because the gradient of a strided slice is slow
-            plain = F.max_pool2d(plain, 1, (self.stride, 1)) if self.stride > 1 else plain
-            rest = widths[len(normed) :]
-            shares += paddle.split(plain, rest, axis=1) if len(rest) > 1 else [plain]
-        convs, views = iter(self.convs), [None] * len(self.branches)
-        for i, share in zip(self.order, shares):
-            branch = self.branches[i]
-            if branch == "1x1":
-                views[i] = share
-            elif branch[0] == "max":
-                views[i] = F.max_pool2d(share, (branch[1], 1), (self.stride, 1), (1, 0))
-            else:
-                views[i] = next(convs)(share)
-        return views

@@ -9,32 +9,57 @@ import pytest
 from conftest import ROOT
 from fill import CLASSES, LABELS, fill, inputs
 
-from paddleskel.convert.links import link_model, load_state, save_state
+from paddleskel.convert.links import load_links, save_links
+from paddleskel.convert.pyskl import link_model
 from paddleskel.models.recognizer import build_model
 from paddleskel.skeleton.layout import load_layout
 
 TINY = {"base_channels": 16, "num_stages": 4, "inflate_stages": [3], "down_stages": [3]}
-NETWORKS = {"stgcn": "STGCN", "stgcnpp": "STGCNPlusPlus"}
+NETWORKS = {
+    "stgcn": "STGCN",
+    "stgcnpp": "STGCNPlusPlus",
+    "agcn": "AGCN",
+    "aagcn": "AAGCN",
+    "ctrgcn": "CTRGCN",
+    "dgstgcn": "DGSTGCN",
+    "msg3d": "MSG3D",
+}
 LAYOUTS = {"coco": "coco2d", "nturgb+d": "ntu3d"}
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+# Parameters with a 60-class head, counted in PYSKL's networks
+PARAMETERS = {
+    ("stgcn", "coco"): 3088704,
+    ("stgcn", "nturgb+d"): 3098832,
+    ("stgcnpp", "coco"): 1393016,
+    ("stgcnpp", "nturgb+d"): 1403144,
+    ("agcn", "coco"): 3459344,
+    ("agcn", "nturgb+d"): 3469520,
+    ("aagcn", "coco"): 3760228,
+    ("aagcn", "nturgb+d"): 3781668,
+    ("ctrgcn", "coco"): 1436496,
+    ("ctrgcn", "nturgb+d"): 1446672,
+    ("dgstgcn", "coco"): 1674244,
+    ("dgstgcn", "nturgb+d"): 1701172,
+    ("msg3d", "coco"): 2975763,
+    ("msg3d", "nturgb+d"): 3194595,
+}
 
 
 def build(network, layout, classes, **options):
-    return build_model(
-        {"backbone": {"name": NETWORKS[network], **options}, "head": "GCNHead"}, load_layout(layout), classes
-    )
+    spec = {"name": NETWORKS[network], **options}
+    return build_model({"backbone": spec, "head": "GCNHead"}, load_layout(layout), classes)
 
 
 def arrays(model):
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
-def shapes_of_theirs(model):
-    return {name: array.shape for name, array in save_state(model, arrays(model)).items()}
+def theirs(model):
+    return save_links(link_model(model), arrays(model))
 
 
 def set_theirs(model, state):
-    ours = load_state(model, state)
+    ours = load_links(link_model(model), state)
     assert set(ours) == set(model.state_dict())
     model.set_state_dict({name: paddle.to_tensor(np.ascontiguousarray(array)) for name, array in ours.items()})
 
@@ -43,7 +68,7 @@ def gradients(model):
     """Gradients under their names; those of buffers are zero."""
     found = {name: np.zeros(tensor.shape, np.float32) for name, tensor in model.state_dict().items()}
     found |= {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
-    return save_state(model, found)
+    return save_links(link_model(model), found)
 
 
 def difference(ours, theirs):
@@ -51,12 +76,12 @@ def difference(ours, theirs):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "msg3d"])
 def test_networks_equal_torch_on_weights_by_formula(network, layout):
     golden = np.load(ROOT / "tests" / "golden" / "networks.npz")
     golden = {key.split("/")[-1]: golden[key] for key in golden.files if key.startswith(f"{network}/{layout}/")}
     model = build(network, layout, CLASSES, **TINY)
-    set_theirs(model, {name: fill(name, shape) for name, shape in shapes_of_theirs(model).items()})
+    set_theirs(model, {name: fill(name, array.shape) for name, array in theirs(model).items()})
     x = paddle.to_tensor(inputs(load_layout(layout).num_joints))
     model.eval()
     assert difference(model(x).numpy(), golden["logits"]) < 1e-5
@@ -67,30 +92,44 @@ def test_networks_equal_torch_on_weights_by_formula(network, layout):
     assert difference(logits.numpy(), golden["train_logits"]) < 1e-5
     assert float(loss) == pytest.approx(float(golden["loss"]), rel=1e-5)
     found = gradients(model)
+    largest = golden["grad_norms"].max()
     for name, norm in zip(golden["grad_names"].tolist(), golden["grad_norms"].tolist()):
-        if norm > 1e-5:  # biases in front of a BatchNorm have none
+        if norm > 1e-5 * largest:  # biases in front of a BatchNorm have none
             assert np.linalg.norm(found[name]) == pytest.approx(norm, rel=1e-3), name
 
 
-@pytest.mark.parametrize(
-    ("layout", "trained", "in_their_terms"), [("coco", 1388418, 1393016), ("nturgb+d", 1398546, 1403144)]
-)
-def test_stgcn_plusplus_has_the_published_number_of_parameters(layout, trained, in_their_terms):
+def counted(model):
+    """Parameters by their names, those of buffers left out."""
+    trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
+    counts = {}
+    for link in link_model(model):
+        sizes = [array.size for array in link.save(*(arrays(model)[name] for name in link.ours))]
+        if link.ours and (set(link.ours) <= trained or link.ours[0].endswith("_mean")):
+            counts |= dict(zip(link.theirs, sizes))
+    return {name: count for name, count in counts.items() if not name.endswith("running_mean")}
+
+
+@pytest.mark.parametrize(("network", "layout"), PARAMETERS)
+def test_networks_have_the_published_number_of_parameters(network, layout):
     """We lack the biases in front of BatchNorms, which change nothing; counted with them the numbers agree."""
-    model = build("stgcnpp", layout, 60)
-    theirs = shapes_of_theirs(model)
-    counted = {name: np.prod(shape, dtype=int) for name, shape in theirs.items() if not name.endswith(BUFFERS)}
-    assert sum(counted.values()) == in_their_terms
+    model = build(network, layout, 60)
+    counts = counted(model)
+    assert sum(counts.values()) == PARAMETERS[network, layout]
     ours = sum(p.size for p in model.parameters() if not p.stop_gradient)
-    assert ours == trained
-    absorbed = {feed for link in link_model(model) if link.ours[0].endswith("_mean") for feed in link.theirs}
-    assert in_their_terms - ours == sum(counted.get(name, 0) for name in absorbed)
+    absorbed = {name for link in link_model(model) if link.ours and link.ours[0].endswith("_mean") for name in link.theirs}
+    assert PARAMETERS[network, layout] - ours == sum(counts.get(name, 0) for name in absorbed)
 
 
-def test_a_round_trip_to_their_names_changes_nothing():
-    model = build("stgcnpp", "coco", 7, **TINY)
+def tiny_options(network):
+    return {"base_channels": 12, "num_gcn_scales": 4, "num_g3d_scales": 3} if network == "msg3d" else TINY
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_round_trip_to_their_names_changes_nothing(network):
+    model = build(network, "coco", 7, **tiny_options(network))
     state = {name: fill(name, tensor.shape) for name, tensor in arrays(model).items()}
-    back = load_state(model, save_state(model, state))
+    links = link_model(model)
+    back = load_links(links, save_links(links, state))
     assert all(np.array_equal(state[name], back[name]) for name in state)
 
 
@@ -102,10 +141,12 @@ def reference_state(path):
     return file, {name[6:]: file[name] for name in file.files if name.startswith("state/")}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_full_stgcn_plusplus_gives_the_reference_logits(reference, layout):
-    file, state = reference_state(reference / "ref" / f"stgcnpp_{LAYOUTS[layout]}.npz")
-    model = build("stgcnpp", layout, 60)
+@pytest.mark.parametrize(
+    ("network", "layout"), [("stgcnpp", "coco"), ("stgcnpp", "nturgb+d"), ("dgstgcn", "nturgb+d")]
+)
+def test_full_networks_give_the_reference_logits(reference, network, layout):
+    file, state = reference_state(reference / "ref" / f"{network}_{LAYOUTS[layout]}.npz")
+    model = build(network, layout, 60)
     set_theirs(model, state)
     used = {name for link in link_model(model) for name in link.theirs}
     assert {name for name in state if not name.endswith("num_batches_tracked")} == used
@@ -123,12 +164,16 @@ def test_tiny_networks_train_like_the_reference(reference, network, layout):
     path = reference / "ref" / f"{network}_{LAYOUTS[layout]}_tiny.npz"
     file, state = reference_state(path)
     config = json.loads(path.with_suffix(".json").read_text())
-    options = {key: config["backbone"][key] for key in TINY}
+    options = {key: config["backbone"][key] for key in tiny_options(network)}
     model = build(network, layout, config["cls_head"]["num_classes"], **options)
     set_theirs(model, state)
+    for name, array in theirs(model).items():  # constants of theirs that we do not load
+        if name == "backbone.A":
+            np.testing.assert_allclose(array, state[name], atol=1e-7)
     model.eval()
     x = paddle.to_tensor(file["x"])
     assert difference(model(x).numpy(), file["logits_eval"]) < 1e-4
+    counts = elements_of_batch_norms(model)
     model.train()
     logits = model(x)
     loss = F.cross_entropy(logits, paddle.to_tensor(file["labels"]))
@@ -136,50 +181,41 @@ def test_tiny_networks_train_like_the_reference(reference, network, layout):
     assert difference(logits.numpy(), file["logits_train"]) < 1e-4
     assert float(loss) == pytest.approx(float(file["loss_train"]), rel=1e-5)
     found = gradients(model)
+    # in this file a pre-activation sits at a tie of a ReLU or a max pooling
+    tolerance = 1e-2 if (network, layout) == ("msg3d", "nturgb+d") else 1e-3
     for name in file.files:
         if name.startswith("grad/") and np.abs(file[name]).max() > 1e-6:
-            assert difference(found[name[5:]], file[name]) < 1e-3, name
-    check_statistics(model, file)
+            assert difference(found[name[5:]], file[name]) < tolerance, name
+    check_statistics(model, file, counts)
 
 
-def check_statistics(model, file):
-    """After one training step: means equal, variances up to n/(n-1), since Paddle keeps the biased one."""
-    links = link_model(model)
-    bias = reference_biases(links, file)
-    ours = save_state(model, arrays(model))
-    persons, frames, joints = 2 * 2, file["x"].shape[2], file["x"].shape[3]
-    for name in (key for key in file.files if key.startswith("after_train_fwd/")):
-        key = name.split("/", 1)[1]
-        if key.endswith("running_mean"):
-            expected = file[name] - bias.get(key, 0)
-            np.testing.assert_allclose(ours[key], expected, atol=2e-5 * max(1, np.abs(expected).max()))
-        else:
-            before, after = file[f"state/{key}"], file[name]
-            late = any(key.startswith(f"backbone.gcn.{i}.") for i in (2, 3)) and not key.startswith(
-                "backbone.gcn.2.gcn"
-            )
-            count = persons * (frames // 2 if late and not opens(key) else frames) * (1 if "data_bn" in key else joints)
-            biased = 0.9 * before + (after - 0.9 * before) * (count - 1) / count
-            np.testing.assert_allclose(ours[key], biased, rtol=2e-4, atol=1e-6, err_msg=key)
+def elements_of_batch_norms(model):
+    """Name of each BatchNorm -> values a channel it averages over in the next forward pass."""
+    counts = {}
+
+    def record(name):
+        return lambda layer, given: counts.update({name: given[0].size // given[0].shape[1]})
+
+    for name, layer in model.named_sublayers():
+        if isinstance(layer, (paddle.nn.BatchNorm1D, paddle.nn.BatchNorm2D)):
+            layer.register_forward_pre_hook(record(name))
+    return counts
 
 
-def opens(key):
-    """BatchNorms of the halving stage that still see all frames: those of the branches' openings."""
-    return key.startswith("backbone.gcn.2.tcn.branches")
-
-
-def reference_biases(links, file):
-    """Their running mean -> the bias we absorbed into it."""
-    found = {}
-    for link in links:
-        if link.ours[0].endswith("_mean"):
-            given = [file[f"state/{name}"] for name in link.theirs]
-            (ours,) = link.load(*given)
-            means = [i for i, name in enumerate(link.theirs) if name.endswith("running_mean")]
-            cuts = np.cumsum([len(given[i]) for i in means])[:-1]
-            for i, share in zip(means, np.split(ours, cuts)):
-                found[link.theirs[i]] = given[i] - share
-    return found
+def check_statistics(model, file, counts):
+    """After one training step: means equal, and variances up to (n - 1) / n, since Paddle keeps the biased one."""
+    ours = arrays(model)
+    for link in link_model(model):
+        if not link.ours or not link.ours[0].endswith(("_mean", "_variance")):
+            continue
+        layer, key = link.ours[0].rsplit(".", 1)
+        before = [file[f"state/{name}"] for name in link.theirs]
+        after = [file[f"after_train_fwd/{n}"] if "running" in n else file[f"state/{n}"] for n in link.theirs]
+        (expected,), (old,) = link.load(*after), link.load(*before)
+        if key == "_variance":
+            expected = 0.9 * old + (expected - 0.9 * old) * (counts[layer] - 1) / counts[layer]
+        scale = max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(ours[link.ours[0]], expected, rtol=2e-4, atol=2e-5 * scale, err_msg=layer)
 
 
 def test_paddlevideo_weights_give_its_logits(reference):
