@@ -1,7 +1,8 @@
 """Links between arrays of ours and arrays of theirs that hold the same function.
 
-Our layers merge thin convolutions and have no bias in front of a BatchNorm. A `Link` says for a few arrays of ours which
-arrays of theirs they correspond to, and converts in both directions. Going back, the biases that we do not have are zero.
+Our layers merge thin convolutions and have no bias in front of a BatchNorm. A `Link` says for a few arrays of ours
+which arrays of theirs they correspond to, and converts in both directions. Going back, the biases that we do not have
+are zero.
 """
 
 from collections.abc import Callable, Iterator, Sequence

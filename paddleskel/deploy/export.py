@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import paddle
+from paddle import nn
 from paddle.static import InputSpec
 
 import paddleskel
@@ -40,7 +41,7 @@ def export(settings: Settings, weights: Path, folder: Path, name: str = "inferen
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
         stem = Path(temporary) / name
         spec = InputSpec([None, *shape], "float32", name="keypoint")
-        paddle.jit.save(paddle.jit.to_static(model, input_spec=[spec], full_graph=True), str(stem))
+        paddle.jit.save(paddle.jit.to_static(Traced(model), input_spec=[spec], full_graph=True), str(stem))
         files = sorted(path for path in Path(temporary).iterdir() if path.is_file())
         engine, difference = prove(model, files, stem, shape)
         bundle = Bundle(
@@ -71,6 +72,25 @@ def export(settings: Settings, weights: Path, folder: Path, name: str = "inferen
         for path in Path(temporary).iterdir():
             os.replace(path, folder / path.name)
     return difference
+
+
+class Traced(nn.Layer):
+    """A network whose Python code Paddle runs once to see its operations, instead of translating it.
+
+    None of our control flow depends on data, so what is seen is all there is.
+    """
+
+    def __init__(self, network: nn.Layer):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return _call(self.network, x)
+
+
+@paddle.jit.not_to_static
+def _call(network: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
+    return network(x)
 
 
 def input_shape(settings: Settings, meta: dict, model: Recognizer) -> list[int]:

@@ -13,7 +13,6 @@ from paddleskel.data.transforms.pipeline import CONTEXT
 from paddleskel.data.transforms.stream import parse_stream
 from paddleskel.engine.optim import SCHEDULES
 from paddleskel.errors import UserError
-from paddleskel.models import recognizer as _recognizer  # noqa: F401 (registers networks)
 from paddleskel.models.registry import BACKBONES, HEADS, LOSSES
 from paddleskel.registry import ComponentOf, check_arguments
 from paddleskel.skeleton.layout import Layout, load_layout

@@ -1,5 +1,9 @@
-"""Networks, heads and losses, and the registries that configs name them by."""
+"""Networks, heads and losses. Importing the package fills the registries that configs name them by."""
 
 from paddleskel.runtime import import_paddle
 
 import_paddle()
+
+from paddleskel.models import agcn, ctrgcn, dgstgcn, head, losses, msg3d, stgcn  # noqa: E402
+
+__all__ = ["agcn", "ctrgcn", "dgstgcn", "head", "losses", "msg3d", "stgcn"]

@@ -62,9 +62,7 @@ class AdaptiveGraphConv(nn.Layer):
         self.weight = self.create_parameter(
             [out_channels, self.subsets * in_channels, 1, 1], default_initializer=nn.initializer.Normal(0.0, std)
         )
-        self.bn = nn.BatchNorm2D(
-            out_channels, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Constant(1e-6))
-        )
+        self.bn = nn.BatchNorm2D(out_channels, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Constant(1e-6)))
         self.down = ConvBN(in_channels, out_channels, init="kaiming") if in_channels != out_channels else None
         self.attention = Attention(out_channels, graph.shape[-1]) if attention else None
 
@@ -125,8 +123,8 @@ def _attr(initializer) -> paddle.ParamAttr:
 class AAGCN(nn.Layer):
     """Ten blocks of an adaptive graph convolution and a temporal convolution.
 
-    Under the name AGCN attention is off: "2s-AGCN" as MMAction2 trains it. With gcn_similarity "softmax" as well it is 2s-AGCN as
-    its authors published it.
+    Under the name AGCN attention is off: "2s-AGCN" as MMAction2 trains it. With gcn_similarity "softmax" as well it is
+    2s-AGCN as its authors published it.
 
     Shape: (N, M, T, V, C) -> (N * M, C_out, T', V) with T' = T / 4, rounded up twice.
 

@@ -18,7 +18,7 @@ from paddleskel.skeleton.layout import Layout
 
 
 class ChannelTopologyConv(nn.Layer):
-    """y = relu(BN(sum_k x3_k D_k) + residual), with a (V, V) graph D_k for every output channel.   (CTR-GCN, eq. 1 to 4)
+    """y = relu(BN(sum_k x3_k D_k) + residual), a (V, V) graph D_k for every output channel.   (CTR-GCN, eq. 1 to 4)
 
         x1, x2 = 1x1 convolutions to r channels of x averaged over time;  x3 = 1x1 convolution to C_out channels
         D_k[u, v] = alpha W4 tanh(x1[u] - x2[v]) + A_k[u, v]
@@ -48,9 +48,7 @@ class ChannelTopologyConv(nn.Layer):
         self.refine_bias = self.create_parameter([self.subsets, out_channels, 1], default_initializer=zero)
         self.A = self.create_parameter(graph.shape, default_initializer=nn.initializer.Assign(graph))
         self.alpha = self.create_parameter([1], default_initializer=zero)
-        self.bn = nn.BatchNorm2D(
-            out_channels, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Constant(1e-6))
-        )
+        self.bn = nn.BatchNorm2D(out_channels, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Constant(1e-6)))
         self.down = ConvBN(in_channels, out_channels, **kaiming) if in_channels != out_channels else None
 
     def graphs(self, x):

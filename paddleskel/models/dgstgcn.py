@@ -24,7 +24,8 @@ Activation = Literal["tanh", "relu", "sigmoid", "softmax"]
 class DynamicGroupConv(nn.Layer):
     """y = relu(BN(post(pre(x) G)) + residual), a graph for every group k and channel c of it.   (DG-STGCN, section 3.2)
 
-        G[k, c, u, v] = A[k, u, v] + alpha tanh(x1[k, c, u] - x2[k, c, v]) + beta softmax_u(sum_c x1[k, c, u] x2[k, c, v])
+        G[k, c, u, v] = A[k, u, v] + alpha tanh(x1[k, c, u] - x2[k, c, v])
+                                   + beta softmax_u(sum_c x1[k, c, u] x2[k, c, v])
 
     x1, x2: 1x1 convolutions of x averaged over time ("T") or frame by frame ("NA").
 

@@ -42,7 +42,7 @@ class ScaleConv(nn.Layer):
 
 
 class WindowConv(nn.Layer):
-    """Graph convolution over windows of frames, in which every joint is linked to its neighbours in every frame.   (G3D)
+    """Graph convolution over windows of frames: a joint is linked to its neighbours in every frame.   (MS-G3D, eq. 6)
 
         x -> windows (T', window * V) -> ScaleConv -> convolution over the frames of a window -> BN
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from paddle import nn
 
 from paddleskel.errors import UserError
-from paddleskel.models import agcn, ctrgcn, dgstgcn, head, losses, msg3d, stgcn  # noqa: F401 (they register themselves)
 from paddleskel.models.registry import BACKBONES, HEADS
 from paddleskel.skeleton.layout import Layout
 

@@ -11,8 +11,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-# "torch": PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). "kaiming": N(0, sqrt(2/fan_out)), "kaiming_fan_in" with
-# fan_in in its place.
+# "torch": PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). "kaiming": N(0, sqrt(2/fan_out)), "kaiming_fan_in"
+# with fan_in in its place.
 Init = Literal["torch", "kaiming", "kaiming_fan_in"]
 
 
@@ -69,8 +69,8 @@ class ConvBN(nn.Sequential):
 class BiasedConv(nn.Layer):
     """A (kernel x 1) convolution with a bias that no BatchNorm removes.
 
-    The bias comes in through one more input channel of ones and the middle of its kernel, which is several times cheaper
-    than adding it afterwards.
+    The bias comes in through one more input channel of ones and the middle of its kernel, which is several times
+    cheaper than adding it afterwards.
 
     Shape: (N, C_in, T, V) -> (N, C_out, floor((T - 1) / stride) + 1, V).
 

@@ -90,9 +90,7 @@ class Branches(nn.Layer):
         self.plain_bias = None
         plain = sum(widths[i] for i in self.order[len(self.normed) :])
         if biased and plain:
-            self.plain_bias = self.create_parameter(
-                [1, plain, 1, 1], default_initializer=bias_init(init, channels)
-            )
+            self.plain_bias = self.create_parameter([1, plain, 1, 1], default_initializer=bias_init(init, channels))
 
     def forward(self, x):
         opened, plain = self.open(x), None
@@ -125,8 +123,8 @@ def _split(x, widths: Sequence[int]) -> list:
 class MultiBranchConv(nn.Layer):
     """Branches mixed by a 1x1 convolution: branches -> BN -> relu -> 1x1 -> BN -> dropout.
 
-    The temporal unit of ST-GCN++ (section 3.2). With `joint_coefficients` it is DG-STGCN's (section 3.3): the mean of all
-    joints runs along as one more joint, and is given back to each joint times a trained coefficient.
+    The temporal unit of ST-GCN++ (section 3.2). With `joint_coefficients` it is DG-STGCN's (section 3.3): the mean of
+    all joints runs along as one more joint, and is given back to each joint times a trained coefficient.
 
     Shape: (N, C, T, V) -> (N, C, floor((T - 1) / stride) + 1, V).
 
@@ -174,7 +172,7 @@ class MultiBranchConv(nn.Layer):
 
 
 class MultiScaleConv(nn.Layer):
-    """Branches side by side: branches -> BN -> + residual -> relu -> dropout.   (MS-G3D, section 3.3; CTR-GCN, section 3.3)
+    """Branches side by side: branches -> BN -> + residual -> relu -> dropout.   (MS-G3D, 3.3; CTR-GCN, 3.3)
 
     The published code normalises each branch by itself, which is one BatchNorm over all of them.
 

@@ -116,7 +116,9 @@ def test_networks_have_the_published_number_of_parameters(network, layout):
     counts = counted(model)
     assert sum(counts.values()) == PARAMETERS[network, layout]
     ours = sum(p.size for p in model.parameters() if not p.stop_gradient)
-    absorbed = {name for link in link_model(model) if link.ours and link.ours[0].endswith("_mean") for name in link.theirs}
+    absorbed = {
+        name for link in link_model(model) if link.ours and link.ours[0].endswith("_mean") for name in link.theirs
+    }
     assert PARAMETERS[network, layout] - ours == sum(counts.get(name, 0) for name in absorbed)
 
 
@@ -141,9 +143,7 @@ def reference_state(path):
     return file, {name[6:]: file[name] for name in file.files if name.startswith("state/")}
 
 
-@pytest.mark.parametrize(
-    ("network", "layout"), [("stgcnpp", "coco"), ("stgcnpp", "nturgb+d"), ("dgstgcn", "nturgb+d")]
-)
+@pytest.mark.parametrize(("network", "layout"), [("stgcnpp", "coco"), ("stgcnpp", "nturgb+d"), ("dgstgcn", "nturgb+d")])
 def test_full_networks_give_the_reference_logits(reference, network, layout):
     file, state = reference_state(reference / "ref" / f"{network}_{LAYOUTS[layout]}.npz")
     model = build(network, layout, 60)
