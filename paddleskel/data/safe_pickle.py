@@ -4,9 +4,12 @@ A pickle is a program. This reader knows the few callables that arrays and built
 before it can be called. Files written by numpy 1 and numpy 2, and by Python 2, are read.
 """
 
+import contextlib
 import math
 import pickle
+import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -124,29 +127,36 @@ class SafeUnpickler(pickle.Unpickler):
         return self._known[module, name]
 
 
-def read_pickle(path: str | Path, extra: dict[tuple[str, str], Any] | None = None) -> Any:
-    """Read a pickle of arrays and plain values.
-
-    Raises:
-        UserError: missing file, not a pickle, truncated, or one that would run code (the callable is named).
-    """
+@contextlib.contextmanager
+def explain(path: str | Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is unpickled into one sentence about the file."""
     try:
-        with open(path, "rb") as file:
-            return SafeUnpickler(file, extra).load()
+        yield
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Refused as error:
         raise UserError(
-            f"{path}: refused: this pickle would call {error}, which data do not need; "
-            "only arrays and plain values are read"
+            f"{path}: refused: this pickle would call {error}, which data do not need; only arrays and plain values "
+            "are read"
         ) from error
     except EOFError as error:
         raise UserError(f"{path}: the file ends in the middle of a pickle; download or write it again") from error
-    except (pickle.UnpicklingError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path}: not a readable pickle of arrays and plain values: {error or type(error).__name__}"
-        ) from error
     except (MemoryError, RecursionError) as error:
         raise UserError(f"{path}: asks for more memory or nesting than there is; the file is damaged") from error
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path}: the zip archive is damaged: {error}") from error
+    except (pickle.UnpicklingError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        problem = str(error) or type(error).__name__
+        raise UserError(f"{path}: not a readable pickle of arrays and plain values: {problem}") from error
+
+
+def read_pickle(path: str | Path, extra: dict[tuple[str, str], Any] | None = None) -> Any:
+    """Read a pickle of arrays and plain values.
+
+    Raises:
+        UserError: missing file, not a pickle, truncated, or one that would run code (the callable is named).
+    """
+    with explain(path), open(path, "rb") as file:
+        return SafeUnpickler(file, extra).load()

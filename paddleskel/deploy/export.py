@@ -10,13 +10,14 @@ from paddle import nn
 from paddle.static import InputSpec
 
 import paddleskel
+from paddleskel.convert.weights import read_weights
 from paddleskel.deploy.bundle import MODEL_SUFFIXES, Bundle, TensorSpec, sha256, write_bundle
 from paddleskel.deploy.engines import PaddleEngine
-from paddleskel.engine import checkpoint as ckpt
 from paddleskel.engine.build import build_network
 from paddleskel.engine.settings import Settings, read_class_names
 from paddleskel.errors import UserError
 from paddleskel.files import make_folder
+from paddleskel.models.checkpoint import load_into
 from paddleskel.models.recognizer import Recognizer
 from paddleskel.skeleton.layout import load_layout
 
@@ -32,9 +33,9 @@ def export(settings: Settings, weights: Path, folder: Path, name: str = "inferen
     Raises:
         UserError: weights of another network, or an exported model that is empty or computes something else.
     """
-    checkpoint = ckpt.read_checkpoint(weights)
     model = build_network(settings)
-    ckpt.load_into(model, checkpoint, weights)
+    checkpoint, _ = read_weights(weights, model)
+    load_into(model, checkpoint, weights)
     model.eval()
     shape = input_shape(settings, checkpoint.meta, model)
     make_folder(folder)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from paddleskel.data.annotation import AnnotationFile, read_annotations
 from paddleskel.data.clip import Clip
 from paddleskel.data.dataset import SkeletonDataset, load_clips
+from paddleskel.data.long_tail import thin
 from paddleskel.data.transforms import Pipeline, build_pipeline
 from paddleskel.engine.settings import EvalSplit, Settings, TrainSplit, read_class_names
 from paddleskel.errors import UserError
@@ -49,6 +50,8 @@ class Data:
         if section.file not in self._files:
             self._files[section.file] = read_annotations(section.file)
         clips = load_clips(self._files[section.file], section.split, settings.load_layout(), settings.num_classes)
+        if part == "train" and section.long_tail:
+            clips = thin(clips, section.long_tail, settings.num_classes, section.split)
         return SkeletonDataset(clips, pipeline, settings.seed, section.repeat if part == "train" else 1)
 
     def class_names(self) -> list[str] | None:

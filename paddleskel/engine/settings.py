@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from paddleskel.config import load_config
+from paddleskel.data.long_tail import LongTail
 from paddleskel.data.transforms import TRANSFORMS
 from paddleskel.data.transforms.pipeline import CONTEXT
 from paddleskel.data.transforms.stream import parse_stream
@@ -29,11 +30,15 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class TrainSplit:
-    """DATASET.train. file: annotation pickle. split: its name in the file, null for all. repeat: passes an epoch."""
+    """DATASET.train.
+
+    file: annotation pickle. split: its name in the file, null for all. repeat: passes an epoch. long_tail: thin it out.
+    """
 
     file: str
     split: str | None = None
     repeat: int = 1
+    long_tail: LongTail | None = None
 
 
 @dataclass(frozen=True)

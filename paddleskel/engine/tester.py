@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from paddleskel.engine import checkpoint as ckpt
+from paddleskel.convert.weights import read_weights
 from paddleskel.engine.build import Data, build_network, check_fit, pipeline_of
 from paddleskel.engine.evaluator import evaluate
 from paddleskel.engine.log import Log
@@ -11,6 +11,7 @@ from paddleskel.engine.results import Results, check_format
 from paddleskel.engine.settings import Settings
 from paddleskel.engine.trainer import make_eval_loader
 from paddleskel.errors import UserError
+from paddleskel.models.checkpoint import load_into
 
 
 def find_weights(settings: Settings, weights: str | None) -> Path:
@@ -37,11 +38,14 @@ def run_test(
         check_format(Path(out))
     model = build_network(settings)
     pipeline_of(settings, "test")
-    ckpt.load_into(model, ckpt.read_checkpoint(weights), weights)
+    checkpoint, notes = read_weights(weights, model)
+    load_into(model, checkpoint, weights)
     data = Data(settings)
     loader = make_eval_loader(settings, data, "test")
     check_fit(model, loader.dataset, settings)
     log = Log()
+    for note in notes:
+        log.line(note)
 
     def report(number: int, batches: int, _probs, _labels) -> None:
         if number % settings.log_interval == 0:

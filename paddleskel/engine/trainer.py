@@ -12,16 +12,18 @@ from paddle import nn
 
 import paddleskel
 from paddleskel.config import dump_yaml
+from paddleskel.convert.weights import read_weights
 from paddleskel.data.sampler import BatchSampler
-from paddleskel.engine import checkpoint as ckpt
 from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_of, pipeline_of
 from paddleskel.engine.evaluator import amp_dtype, evaluate, make_loader
 from paddleskel.engine.log import EpochProgress, Log, Scalars
 from paddleskel.engine.optim import SCHEDULES, build_optimizer
+from paddleskel.engine.progress import load_progress, save_progress
 from paddleskel.engine.settings import OptimizerSettings, Settings
 from paddleskel.errors import UserError
 from paddleskel.files import make_folder, write_atomically
 from paddleskel.metrics import cross_entropy, top_k_accuracy
+from paddleskel.models.checkpoint import load_into, read_checkpoint, save_checkpoint
 from paddleskel.models.registry import LOSSES
 from paddleskel.runtime import make_deterministic, seed_everything
 
@@ -51,11 +53,15 @@ def train(
     criterion = LOSSES.build(settings.MODEL.loss, "MODEL.loss")
     for part in ("train", "valid") if validate else ("train",):
         pipeline_of(settings, part)  # a mistake in it shows before data are read
+    notes: list[str] = []
     if weights:
-        ckpt.load_into(model, ckpt.read_checkpoint(weights), weights)
+        checkpoint, notes = read_weights(weights, model, fresh_head=True)
+        load_into(model, checkpoint, weights)
     start = _find_start(settings, resume)
     folder = make_folder(settings.output)
     log = Log(folder / "train.log")
+    for note in notes:
+        log.line(note)
 
     data = Data(settings)
     train_set = data.dataset("train")
@@ -86,8 +92,8 @@ def train(
 
     progress = {"epoch": 0, "best_top1": -1.0, "best_epoch": 0}
     if start:
-        ckpt.load_into(model, ckpt.read_checkpoint(start), start)
-        progress = ckpt.load_progress(start.with_suffix(".pdopt"), optimizer, model)
+        load_into(model, read_checkpoint(start), start)
+        progress = load_progress(start.with_suffix(".pdopt"), optimizer, model)
     meta = {
         "paddleskel": paddleskel.__version__,
         "config": config,
@@ -125,7 +131,7 @@ def train(
             record |= validate_epoch(model, valid_loader, log, settings, epoch)
             if record["val_top1"] > progress["best_top1"]:
                 progress |= {"best_top1": record["val_top1"], "best_epoch": epoch + 1}
-                ckpt.save_checkpoint(settings.checkpoint("best"), model, {**meta, "metrics": record})
+                save_checkpoint(settings.checkpoint("best"), model, {**meta, "metrics": record})
                 log.line(f"Already save the best model (top1 acc){record['val_top1']:.4f}")
         _save(settings, "last", model, optimizer, {**meta, "metrics": record}, progress)
         if (epoch + 1) % settings.save_interval == 0 or is_last:
@@ -253,8 +259,8 @@ def _step_seed(seed: int, epoch: int, step: int) -> int:
 
 def _save(settings: Settings, which: str, model: nn.Layer, optimizer, meta: dict, progress: dict[str, Any]) -> None:
     path = settings.checkpoint(which)
-    ckpt.save_checkpoint(path, model, meta)
-    ckpt.save_progress(path.with_suffix(".pdopt"), optimizer, model, progress)
+    save_checkpoint(path, model, meta)
+    save_progress(path.with_suffix(".pdopt"), optimizer, model, progress)
 
 
 def _find_start(settings: Settings, resume: str | None) -> Path | None:

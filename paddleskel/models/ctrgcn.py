@@ -13,7 +13,7 @@ from paddleskel.models.stgcn import per_stage
 from paddleskel.nn.block import Block, DataBN, plan_stages
 from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
 from paddleskel.nn.temporal import MultiScaleConv
-from paddleskel.skeleton.graph import GraphMode, build_graph
+from paddleskel.skeleton.graph import GraphMode, GraphSpec, build_graph
 from paddleskel.skeleton.layout import Layout
 
 
@@ -90,7 +90,7 @@ class CTRGCN(nn.Layer):
     def __init__(
         self,
         layout: Layout,
-        graph: GraphMode = "spatial",
+        graph: GraphMode | GraphSpec = "spatial",
         in_channels: int = 3,
         base_channels: int = 64,
         num_stages: int = 10,

@@ -13,9 +13,10 @@ from paddleskel.models.stgcn import per_stage
 from paddleskel.nn.block import Block, DataBN, DataBNType, plan_stages
 from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
 from paddleskel.nn.temporal import DEFAULT_BRANCHES, MultiBranchConv
-from paddleskel.skeleton.graph import GraphMode, build_graph
+from paddleskel.skeleton.graph import GraphMode, GraphSpec, build_graph
 from paddleskel.skeleton.layout import Layout
 
+RANDOM = GraphSpec("random", subsets=8)
 Pooling = Literal["T", "NA"]
 ACTIVATIONS = {"tanh": F.tanh, "relu": F.relu, "sigmoid": F.sigmoid, "softmax": lambda x: F.softmax(x, axis=-2)}
 Activation = Literal["tanh", "relu", "sigmoid", "softmax"]
@@ -107,8 +108,7 @@ class DGSTGCN(nn.Layer):
     Shape: (N, M, T, V, C) -> (N * M, C_out, T', V) with T' = T / 4, rounded up twice.
 
     Args:
-        graph: adjacency mode; the published networks draw one random graph and start every block from it.
-        graph_groups, graph_mean, graph_std, graph_seed: K and the noise of the random mode.
+        graph: adjacency mode; the published networks draw one random graph of 8 groups and start every block from it.
         in_channels, base_channels, num_stages, inflate_stages, down_stages, ch_ratio: see `plan_stages`.
         data_bn_type, num_person: see `DataBN`.
         gcn_ratio, gcn_ctr, gcn_ada, gcn_subset_wise, gcn_ctr_act, gcn_ada_act: see `DynamicGroupConv`.
@@ -119,11 +119,7 @@ class DGSTGCN(nn.Layer):
     def __init__(
         self,
         layout: Layout,
-        graph: GraphMode = "random",
-        graph_groups: int = 8,
-        graph_mean: float = 0.04,
-        graph_std: float = 0.02,
-        graph_seed: int = 0,
+        graph: GraphMode | GraphSpec = RANDOM,
         in_channels: int = 3,
         base_channels: int = 64,
         num_stages: int = 10,
@@ -144,8 +140,7 @@ class DGSTGCN(nn.Layer):
         tcn_num_joints: int = 25,
     ):
         super().__init__()
-        rng = np.random.RandomState(graph_seed)
-        adjacency = build_graph(layout, graph, graph_groups, graph_mean, graph_std, rng)
+        adjacency = build_graph(layout, graph)
         stages = plan_stages(in_channels, base_channels, num_stages, inflate_stages, down_stages, ch_ratio)
         self.num_joints, self.in_channels, self.out_channels = layout.num_joints, in_channels, stages[-1].out_channels
         self.num_person = num_person if data_bn_type == "MVC" else None

@@ -15,14 +15,22 @@ class GCNHead(nn.Layer):
     Args:
         dropout: before the linear layer.
         ignore_absent: leave persons that are zero throughout out of the average. The published networks count them.
+        init_std: of the weight; the original 2s-AGCN and CTR-GCN code takes sqrt(2 / num_classes).
     """
 
-    def __init__(self, in_channels: int, num_classes: int, dropout: float = 0.0, ignore_absent: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        dropout: float = 0.0,
+        ignore_absent: bool = False,
+        init_std: float = 0.01,
+    ):
         super().__init__()
         self.ignore_absent = ignore_absent
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.fc = nn.Linear(
-            in_channels, num_classes, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, 0.01))
+            in_channels, num_classes, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, init_std))
         )
 
     def forward(self, features, inputs):

@@ -9,7 +9,7 @@ from paddleskel.models.registry import BACKBONES
 from paddleskel.nn.block import Block, DataBN, DataBNType, plan_stages
 from paddleskel.nn.spatial import GraphConv
 from paddleskel.nn.temporal import DEFAULT_BRANCHES, MultiBranchConv, TemporalConv
-from paddleskel.skeleton.graph import GraphMode, build_graph
+from paddleskel.skeleton.graph import GraphMode, GraphSpec, build_graph
 from paddleskel.skeleton.layout import Layout
 
 Adaptive = Literal["init", "importance", "offset"]
@@ -48,7 +48,7 @@ class STGCN(nn.Layer):
     def __init__(
         self,
         layout: Layout,
-        graph: GraphMode = "stgcn_spatial",
+        graph: GraphMode | GraphSpec = "stgcn_spatial",
         in_channels: int = 3,
         base_channels: int = 64,
         num_stages: int = 10,

@@ -4,13 +4,22 @@ Convention everywhere: y[..., w] = sum_v x[..., v] A[k, v, w], so row v is the s
 destination.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from paddleskel.skeleton.layout import Layout
 
-GraphMode = Literal["spatial", "stgcn_spatial", "binary_adj", "random"]
+GraphMode = Literal[
+    "spatial",
+    "stgcn_spatial",
+    "binary_adj",
+    "random",
+    "k_adjacency",
+    "paddlevideo_spatial",
+    "paddlevideo_stgcn_spatial",
+]
 
 
 def edge_matrix(edges: list[tuple[int, int]], num_joints: int) -> np.ndarray:
@@ -87,17 +96,44 @@ def k_adjacency(adjacency: np.ndarray, k: int, with_self: bool = False) -> np.nd
     return within[1] - within[0] + (identity if with_self else 0)
 
 
-def build_graph(
-    layout: Layout,
-    mode: GraphMode,
-    subsets: int = 3,
-    mean: float = 0.04,
-    std: float = 0.02,
-    rng: np.random.RandomState | None = None,
-) -> np.ndarray:
-    """Return the (K, V, V) float32 graph of a mode; `subsets`, `mean`, `std` and `rng` serve the random mode only."""
-    if mode == "random":
-        graph = random_graph(layout, subsets, mean, std, rng or np.random.RandomState(0))
-    else:
-        graph = {"spatial": spatial, "stgcn_spatial": stgcn_spatial, "binary_adj": binary_adjacency}[mode](layout)
-    return graph.astype(np.float32)
+def k_adjacency_stack(layout: Layout, subsets: int) -> np.ndarray:
+    """(subsets, V, V): joints exactly 0, 1, ... edges away, columns normalised."""
+    adjacency = binary_adjacency(layout)[0]
+    return np.stack([normalize_columns(k_adjacency(adjacency, k)) for k in range(subsets)])
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """A graph and its parameters, for modes that have some.
+
+    Attributes:
+        subsets: K, of the modes random and k_adjacency.
+        mean, std, seed: of the random mode.
+    """
+
+    mode: GraphMode
+    subsets: int = 3
+    mean: float = 0.04
+    std: float = 0.02
+    seed: int = 0
+
+
+def build_graph(layout: Layout, spec: "GraphMode | GraphSpec") -> np.ndarray:
+    """Return the (K, V, V) float32 graph of a mode.
+
+    PaddleVideo uses the names spatial and stgcn_spatial the other way round; the modes that begin with its name
+    translate.
+    """
+    spec = GraphSpec(spec) if isinstance(spec, str) else spec
+    builders = {
+        "spatial": spatial,
+        "stgcn_spatial": stgcn_spatial,
+        "binary_adj": binary_adjacency,
+        "paddlevideo_spatial": stgcn_spatial,
+        "paddlevideo_stgcn_spatial": spatial,
+        "k_adjacency": lambda layout: k_adjacency_stack(layout, spec.subsets),
+        "random": lambda layout: random_graph(
+            layout, spec.subsets, spec.mean, spec.std, np.random.RandomState(spec.seed)
+        ),
+    }
+    return builders[spec.mode](layout).astype(np.float32)

@@ -40,9 +40,9 @@ def network_probs(weights, toy_options, toy_file, num_clips):
     from paddleskel.data.dataset import load_clips
     from paddleskel.data.transforms import build_pipeline
     from paddleskel.engine.build import build_network
-    from paddleskel.engine.checkpoint import load_into, read_checkpoint
     from paddleskel.engine.settings import load_settings
     from paddleskel.metrics import softmax
+    from paddleskel.models.checkpoint import load_into, read_checkpoint
 
     settings, _ = load_settings(TOY_CONFIG, toy_options[1::2])
     model = build_network(settings)

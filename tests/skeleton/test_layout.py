@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paddleskel.errors import UserError
-from paddleskel.skeleton.graph import build_graph, k_adjacency, random_graph
+from paddleskel.skeleton.graph import GraphSpec, build_graph, k_adjacency
 from paddleskel.skeleton.layout import layout_names, load_layout
 
 # sums and non-zeros of each subset, and the checksum sum A[k, i, j] (k+1)(i+1)(j+2), computed with the published code
@@ -15,6 +15,12 @@ GRAPHS = {
     ("coco", "spatial"): ([17, 16, 11], [17, 16, 16], 8731),
     ("coco", "stgcn_spatial"): ([6.366667, 7.133333, 3.5], [17, 22, 10], 3035.2167),
     ("coco", "binary_adj"): ([32], [32], 2930),
+    ("openpose", "spatial"): ([18, 17, 12], [18, 17, 17], 9385.5),
+    ("openpose", "stgcn_spatial"): ([6.666667, 8.583333, 2.75], [18, 25, 9], 3288.1667),
+    ("openpose", "binary_adj"): ([34], [34], 3003),
+    ("handmp", "spatial"): ([21, 20, 16], [21, 20, 20], 16932),
+    ("handmp", "stgcn_spatial"): ([7.666667, 10, 3.333333], [21, 30, 10], 5557),
+    ("handmp", "binary_adj"): ([40], [40], 5440),
 }
 
 
@@ -38,10 +44,26 @@ def test_only_neighbours_of_the_centre_count_as_farther():
 
 
 def test_random_graph_follows_the_legacy_generator():
-    graph = random_graph(load_layout("nturgb+d"), 8, 0.04, 0.02, np.random.RandomState(0))
-    assert graph.mean() == pytest.approx(0.0397055, abs=1e-7)
-    assert graph.std() == pytest.approx(0.0197067, abs=1e-7)
+    graph = build_graph(load_layout("nturgb+d"), GraphSpec("random", subsets=8))
+    assert graph.shape == (8, 25, 25)
+    assert graph.astype(np.float64).mean() == pytest.approx(0.0397055, abs=1e-7)
+    assert graph.astype(np.float64).std() == pytest.approx(0.0197067, abs=1e-7)
     np.testing.assert_allclose(graph[0, 0, :3], [0.07528105, 0.04800314, 0.05957476], atol=1e-8)
+
+
+def test_other_names_and_modes():
+    layout = load_layout("coco")
+    for alias, mode in (("spatial", "stgcn_spatial"), ("stgcn_spatial", "spatial")):
+        np.testing.assert_array_equal(build_graph(layout, f"paddlevideo_{alias}"), build_graph(layout, mode))
+    rings = build_graph(layout, GraphSpec("k_adjacency", subsets=4))
+    assert rings.shape == (4, 17, 17)
+    np.testing.assert_allclose(rings.sum(1).max(), 1)
+
+
+def test_bones_of_openpose_start_at_the_nose_though_its_graph_centres_on_the_neck():
+    layout = load_layout("openpose")
+    assert (layout.root, layout.bone_parents[:3]) == (1, (0, 0, 1))
+    assert load_layout("ntu-rgb+d").parents[21] == 22  # the original graphs chain the hand's joints
 
 
 def test_k_adjacency_holds_the_pairs_at_exactly_k_edges():
@@ -100,3 +122,37 @@ def test_broken_layouts_are_explained(spec, message):
     with pytest.raises(UserError) as caught:
         load_layout(spec)
     assert message in str(caught.value)
+
+
+# joints, root: as the makers of each format document them
+SHIPPED = {
+    "coco": (17, "nose"),
+    "coco_wholebody": (133, "nose"),
+    "h36m": (17, "pelvis"),
+    "halpe26": (26, "neck"),
+    "handmp": (21, "wrist"),
+    "jhmdb": (15, "belly"),
+    "mediapipe_pose": (33, "nose"),
+    "nturgb+d": (25, "spine_shoulder"),
+    "nturgb+d_chain": (25, "spine_shoulder"),
+    "nw_ucla": (20, "shoulder_center"),
+    "openpose": (18, "neck"),
+    "openpose25": (25, "mid_hip"),
+    "smpl": (24, "pelvis"),
+}
+
+
+def test_the_layouts_that_come_along():
+    found = {
+        name: (load_layout(name).num_joints, load_layout(name).joints[load_layout(name).root])
+        for name in layout_names()
+    }
+    assert found == SHIPPED
+
+
+def test_a_mirrored_face_is_a_face():
+    layout = load_layout("coco_wholebody")
+    flip = layout.flip
+    assert (flip[flip] == np.arange(133)).all()
+    assert layout.joints[flip[23]] == "face_16"  # the ends of the jaw
+    assert layout.joints[flip[91]] == "right_hand_root"

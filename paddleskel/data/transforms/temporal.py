@@ -6,6 +6,7 @@ import numpy as np
 
 from paddleskel.data.clip import Clip
 from paddleskel.data.transforms.pipeline import TRANSFORMS
+from paddleskel.errors import UserError
 
 
 @TRANSFORMS
@@ -78,3 +79,29 @@ class UniformSample:
             return np.arange(wanted) + np.cumsum(skipped)[:-1]
         bounds = np.arange(wanted + 1) * total // wanted
         return bounds[:-1] + rng.randint(np.diff(bounds))
+
+
+@TRANSFORMS
+class PadTo:
+    """Lengthen a sequence to a fixed number of frames, as ST-GCN was first trained.   (PYSKL, PadTo)
+
+    Shape: (M, T, V, C) -> (M, length, V, C).
+
+    Args:
+        mode: "zero" appends empty frames, "loop" repeats the sequence.
+    """
+
+    def __init__(self, length: int, mode: Literal["zero", "loop"] = "loop", num_clips: int = 1):
+        if num_clips > 1:
+            raise ValueError(f"pads whole sequences, so there is one clip of each; num_clips is {num_clips}")
+        self.length, self.mode = length, mode
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        frames = clip.num_frames
+        if frames > self.length:
+            raise UserError(f"sample '{clip.id}' has {frames} frames, more than PadTo's length of {self.length}")
+        if self.mode == "loop":
+            return clip.take_frames(np.arange(self.length) % frames)
+        missing = ((0, 0), (0, self.length - frames), (0, 0))
+        score = None if clip.score is None else np.pad(clip.score, missing)
+        return clip.with_(keypoint=np.pad(clip.keypoint, (*missing, (0, 0))), score=score)

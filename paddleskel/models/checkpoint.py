@@ -1,4 +1,4 @@
-"""Checkpoints: `<name>.pdparams` holds the network, `<name>.pdopt` what training needs to go on.
+"""Weights files: `<name>.pdparams` holds a network.
 
 A .pdparams file is what `paddle.save(model.state_dict())` writes, a pickled mapping of arrays, and `paddle.load` reads
 it; one more entry, "paddleskel", holds the config, the epoch and the scores as JSON text. Files are read by a reader
@@ -19,7 +19,7 @@ from paddleskel.data.safe_pickle import read_pickle
 from paddleskel.errors import UserError
 from paddleskel.files import write_atomically
 
-_META = "paddleskel"
+META = "paddleskel"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Checkpoint:
 def save_checkpoint(path: Path, model: nn.Layer, meta: dict[str, Any]) -> None:
     """Write a network's parameters and buffers and a JSON-able record about them."""
     state = {name: tensor.astype("float32").numpy() for name, tensor in model.state_dict().items()}
-    write_atomically(path, pickle.dumps({**state, _META: json.dumps(meta)}, protocol=4))
+    write_atomically(path, pickle.dumps({**state, META: json.dumps(meta)}, protocol=4))
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -45,7 +45,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     content = read_pickle(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a checkpoint: expected a mapping of arrays, found a {type(content).__name__}")
-    meta = content.pop(_META, None)
+    meta = content.pop(META, None)
     state = {name: np.asarray(_array(value)) for name, value in content.items() if _array(value) is not None}
     if not state:
         raise UserError(f"{path}: not a checkpoint: holds no arrays")
@@ -85,29 +85,3 @@ def load_into(model: nn.Layer, checkpoint: Checkpoint, path: str | Path) -> None
     model.set_state_dict(
         {name: paddle.to_tensor(np.ascontiguousarray(array)) for name, array in checkpoint.state.items()}
     )
-
-
-def save_progress(path: Path, optimizer: paddle.optimizer.Optimizer, model: nn.Layer, progress: dict[str, Any]) -> None:
-    """Write the optimiser's state under the parameters' own names, and a JSON-able record of how far training is."""
-    names = {parameter.name: name for name, parameter in model.named_parameters()}
-    state = {}
-    for key, value in optimizer.state_dict().items():
-        owner = max((name for name in names if key.startswith(f"{name}_")), key=len, default=None)
-        if owner is not None and isinstance(value, paddle.Tensor):
-            state[names[owner], key[len(owner) + 1 :]] = value.numpy()
-    state = {f"{name}|{slot}": array for (name, slot), array in state.items()}
-    write_atomically(path, pickle.dumps({**state, _META: json.dumps(progress)}, protocol=4))
-
-
-def load_progress(path: Path, optimizer: paddle.optimizer.Optimizer, model: nn.Layer) -> dict[str, Any]:
-    """Restore what `save_progress` wrote; return the record."""
-    saved = read_checkpoint(path)
-    parameters = dict(model.named_parameters())
-    state = {}
-    for key, array in saved.state.items():
-        name, _, slot = key.rpartition("|")
-        if name not in parameters:
-            raise UserError(f"{path}: holds optimiser state of '{name}', which this network does not have")
-        state[f"{parameters[name].name}_{slot}"] = paddle.to_tensor(np.ascontiguousarray(array))
-    optimizer.set_state_dict(state)
-    return saved.meta
