@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "golden")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests"), str(ROOT / "tests" / "golden")]
 
 REFERENCE = Path(os.environ.get("PADDLESKEL_REFERENCE", ROOT.parent / "shared"))
 TOY_CONFIG = "configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml"
@@ -72,6 +72,26 @@ def run(capfd, monkeypatch) -> Callable[..., Run]:
         return Run(code, out, err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One headless browser for all tests of pages."""
+    from browser import CHROMIUM, Browser
+
+    if CHROMIUM is None:
+        pytest.skip("needs chromium (apt-get install chromium)")
+    browser = Browser()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def browser(chromium):
+    """The browser; the test fails if a page it opened last complained on the console."""
+    chromium.dark(False)
+    yield chromium
+    assert chromium.errors == []
 
 
 @pytest.fixture(scope="session")
