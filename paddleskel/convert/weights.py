@@ -266,3 +266,15 @@ def to_peer(model: Recognizer, state: dict[str, np.ndarray], peer: str) -> dict[
     for name in [name for name in theirs if name.endswith("running_mean")]:
         theirs[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
     return theirs if peer == "pyskl" else _renamed(theirs, "cls_head.fc_cls.", "cls_head.fc.")
+
+
+def published_parameters(model: Recognizer) -> dict[str, int]:
+    """Return the trained values of a network by PYSKL's names, with the biases that we leave to BatchNorm."""
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
+    counts = {}
+    for link in link_model(model):
+        absorbs = bool(link.ours) and link.ours[0].endswith("_mean")  # the mean has taken the biases in
+        if absorbs or (link.ours and set(link.ours) <= trained):
+            counts |= {name: a.size for name, a in zip(link.theirs, link.save(*(state[name] for name in link.ours)))}
+    return {name: count for name, count in counts.items() if not name.endswith("running_mean")}

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from paddleskel.data.annotation import AnnotationFile, read_annotations
 from paddleskel.data.clip import Clip
 from paddleskel.data.dataset import SkeletonDataset, load_clips
@@ -58,6 +60,31 @@ class Data:
         """The config's class names, or those of a file that has been read."""
         given = [file.class_names for file in self._files.values() if file.class_names]
         return read_class_names(self.settings, given[0] if given else None)
+
+
+def expected_shape(settings: Settings, model: Recognizer) -> tuple[int, ...]:
+    """Return (M, T, V, C), what the pipeline makes of a sequence, without reading any data.
+
+    Raises:
+        UserError: neither 3D poses nor 2D ones, with confidences or without, fit the network.
+    """
+    joints, pipeline = model.backbone.num_joints, pipeline_of(settings, "train")
+    made = []
+    for dims, scored in ((3, False), (2, True), (2, False)):
+        points = np.random.RandomState(0).uniform(1, 2, (1, 8, joints, dims)).astype(np.float32)
+        score = np.ones(points.shape[:3], np.float32) if scored else None
+        clip = Clip(points, score, label=0, id="example", image_size=None if dims == 3 else (4, 4))
+        try:
+            _, *shape = pipeline(clip, np.random.RandomState(0)).shape
+        except (UserError, ValueError):  # 2D poses in a 3D pipeline, or the reverse
+            continue
+        if shape[-1] == model.backbone.in_channels:
+            return tuple(shape)
+        made.append(str(shape[-1]))
+    raise UserError(
+        f"MODEL.backbone.in_channels is {model.backbone.in_channels}, but the pipeline makes "
+        f"{' or '.join(made) or 'no'} channels"
+    )
 
 
 def fingerprint(clips: Sequence[Clip]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from fill import CLASSES, LABELS, fill, inputs
 
 from paddleskel.convert.links import load_links, save_links
 from paddleskel.convert.pyskl import link_model
+from paddleskel.convert.weights import published_parameters
 from paddleskel.models.recognizer import build_model
 from paddleskel.skeleton.layout import load_layout
 
@@ -98,22 +99,11 @@ def test_networks_equal_torch_on_weights_by_formula(network, layout):
             assert np.linalg.norm(found[name]) == pytest.approx(norm, rel=1e-3), name
 
 
-def counted(model):
-    """Parameters by their names, those of buffers left out."""
-    trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
-    counts = {}
-    for link in link_model(model):
-        sizes = [array.size for array in link.save(*(arrays(model)[name] for name in link.ours))]
-        if link.ours and (set(link.ours) <= trained or link.ours[0].endswith("_mean")):
-            counts |= dict(zip(link.theirs, sizes))
-    return {name: count for name, count in counts.items() if not name.endswith("running_mean")}
-
-
 @pytest.mark.parametrize(("network", "layout"), PARAMETERS)
 def test_networks_have_the_published_number_of_parameters(network, layout):
     """We lack the biases in front of BatchNorms, which change nothing; counted with them the numbers agree."""
     model = build(network, layout, 60)
-    counts = counted(model)
+    counts = published_parameters(model)
     assert sum(counts.values()) == PARAMETERS[network, layout]
     ours = sum(p.size for p in model.parameters() if not p.stop_gradient)
     absorbed = {
