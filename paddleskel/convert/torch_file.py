@@ -199,7 +199,7 @@ def _tuple(numbers: tuple[int, ...]) -> bytes:
 def _tensor(array: np.ndarray, storages: list[bytes]) -> bytes:
     """The pickle opcodes of one tensor; its bytes are appended to `storages`."""
     kind = {"i": "LongStorage", "f": "FloatStorage"}[array.dtype.kind]
-    array = np.ascontiguousarray(array, _DTYPES[kind])
+    array = np.asarray(array, _DTYPES[kind], order="C")
     strides = tuple(step // array.itemsize for step in array.strides)
     storage = b"(" + _text("storage") + f"ctorch\n{kind}\n".encode() + _text(str(len(storages))) + _text("cpu")
     storage += _integer(array.size) + b"tQ"  # a persistent id: torch reads data/<number>
