@@ -3,8 +3,9 @@
     python tools/export_model.py -c configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml \\
         -p output/STGCN_PlusPlus_toy/STGCN_PlusPlus_toy_best.pdparams -o output/STGCN_PlusPlus_toy
 
-writes inference.json (inference.pdmodel with Paddle 2), inference.pdiparams and inference.yml, and compares the
-exported model with the trained one.
+writes inference.json (inference.pdmodel with Paddle 2), inference.pdiparams, inference.onnx and inference.yml, runs
+all of them on every engine installed and compares the outputs with the trained network's. An engine that computes
+something else is marked in inference.yml, and prediction will not use it; where none is right the exit code is 2.
 """
 
 import argparse
@@ -27,19 +28,22 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add("-o", "--output_path", default="./inference", metavar="FOLDER", help="where to write (default: ./inference)")
     add("--save_name", default="inference", metavar="NAME", help="name of the files (default: inference)")
+    add("--format", metavar="LIST", help="paddle and onnx, separated by commas (default: all that can be written)")
+    add("--opset", type=int, default=13, metavar="N", help="ONNX operator set (default: 13)")
     flags = parser.parse_args(arguments)
 
-    from paddleskel.deploy.export import export, resolve
+    from paddleskel.deploy.export import ExportOptions, export, resolve
     from paddleskel.engine.settings import load_settings
     from paddleskel.runtime import select_device
 
     settings, _ = load_settings(flags.config, flags.override)
     select_device(use_gpu=False)
     folder = Path(flags.output_path)
-    difference = export(settings, resolve(settings, flags.pretrained_params), folder, flags.save_name)
-    written = sorted(path.name for path in folder.glob(f"{flags.save_name}.*"))
+    options = ExportOptions(flags.format.split(",") if flags.format else None, flags.opset)
+    done = export(settings, resolve(settings, flags.pretrained_params), folder, flags.save_name, options)
+    written = [*done.bundle.checksums, f"{flags.save_name}.yml"]
     print(f"exported to {folder}: {', '.join(written)}")
-    print(f"largest difference between the exported and the trained model: {difference:.2e} of the largest logit")
+    print("\n".join(done.lines))
 
 
 if __name__ == "__main__":

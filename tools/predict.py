@@ -33,6 +33,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("-c", "--config", metavar="FILE", help="not needed; accepted for PaddleVideo's command lines")
     add("-b", "--batch_size", type=int, default=1, metavar="N", help="samples at a time (default: 1)")
     add("--use_gpu", type=boolean, default=False, metavar="BOOL", help="run on a GPU if there is one (default: false)")
+    add("--engine", default="auto", metavar="NAME", help="auto, paddle, paddle-onednn, onnxruntime or openvino "
+        "(default: auto, the fastest that was proved right at export)")  # fmt: skip
     add("--cpu_threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     add("--topk", type=int, default=1, metavar="K", help="how many classes to print (default: 1)")
     add("--num_clips", type=int, default=1, metavar="N", help="clips sampled from a sequence and averaged; "
@@ -50,13 +52,16 @@ def main(arguments: list[str] | None = None) -> None:
     if not flags.model and not flags.model_file:
         raise UserError("give --model FOLDER (what tools/export_model.py wrote), or --model_file")
 
+    from paddleskel.deploy.engines import EngineOptions
     from paddleskel.deploy.predictor import Predictor, find_inputs
     from paddleskel.runtime import select_device
 
     paths = find_inputs(flags.input_file)
-    model_file = flags.model_file or Path(flags.model) / "inference.json"
     gpu = select_device(flags.use_gpu) == "gpu"
-    predictor = Predictor(model_file, flags.params_file, flags.num_clips, gpu, flags.cpu_threads)
+    options = EngineOptions(use_gpu=gpu, threads=flags.cpu_threads)
+    predictor = Predictor(
+        flags.model_file or flags.model, flags.engine, flags.num_clips, options, params_file=flags.params_file
+    )
     print(f"Inference model({predictor.bundle.model_name})...")
     for path in paths:
         clips = predictor.read(path)
