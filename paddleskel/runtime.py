@@ -97,6 +97,7 @@ def select_device(use_gpu: bool | None = None) -> str:
     Args:
         use_gpu: True asks for a GPU and falls back to the CPU, saying so; None takes a GPU if there is one.
     """
+    import_paddle()
     import paddle
 
     found = paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
@@ -112,6 +113,7 @@ def seed_everything(seed: int) -> None:
     """Seed paddle's, numpy's and Python's global generators. The data pipeline needs none of them: it seeds per
     sample.
     """
+    import_paddle()
     import paddle
 
     paddle.seed(seed)

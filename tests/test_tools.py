@@ -5,7 +5,10 @@ import re
 import subprocess
 
 import pytest
+import yaml
 from conftest import ROOT
+
+from paddleskel.errors import UserError
 
 
 def test_prepare_data_writes_the_toy_set(run, tmp_path):
@@ -54,3 +57,33 @@ def test_launchers_run_one_process(toy_options, tmp_path):
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     assert "[TEST] finished" in done.stdout + done.stderr
+
+
+def test_the_model_zoo_lists_every_config_and_its_published_numbers():
+    page = (ROOT / "docs" / "model_zoo.md").read_text(encoding="utf-8")
+    configs = {path.stem for path in (ROOT / "configs" / "recognition").rglob("*.yaml")}
+    missing = {name for name in configs if f"| [{name}](" not in page}
+    assert not missing, f"run tools/model_zoo.py: {missing}"
+    published = yaml.safe_load((ROOT / "docs" / "published.yaml").read_text(encoding="utf-8"))
+    for group in published:
+        for row in group["rows"]:
+            assert row["config"] in configs
+            assert len(row["top1"]) == 6
+            assert row["checkpoint"] in page
+    assert "| PYSKL | 89.3 | 90.1 | 87.5 | 87.3 | 91.4 | 92.1 | 1.403 M | 2.925 G |" in page
+    assert "| MMAction2 | 88.6 | 91.59 |" in page
+
+
+def test_the_model_zoo_page_is_made_of_configs_and_published_numbers(tmp_path, monkeypatch):
+    import model_zoo
+
+    folder = ROOT / "configs" / "recognition" / "stgcn_plusplus"
+    configs = {name: folder / f"{name}.yaml" for name in ("stgcn_plusplus_gesture", "stgcn_plusplus_toy")}
+    row = {"config": "stgcn_plusplus_gesture", "checkpoint": "j.pth", "top1": [91, 92.25, None, None, None, None]}
+    group = {"source": "Somebody", "page": "https://example.org", "weights": "w", "rows": [row]}
+    monkeypatch.chdir(ROOT)
+    page = model_zoo.page([group], configs)
+    assert "| Somebody | 91.0 | 92.25 | - | - | - | - | 0.197 M | 0.040 G | `j.pth` |" in page
+    assert "stgcn_plusplus_toy" in page
+    with pytest.raises(UserError, match="no config is called 'stgcn_minus'"):
+        model_zoo.page([{**group, "rows": [{**row, "config": "stgcn_minus"}]}], configs)
