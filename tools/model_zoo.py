@@ -22,7 +22,7 @@ INTRODUCTION = """# Model zoo
 Made by `python tools/model_zoo.py` from `docs/published.yaml` and the configs.
 
 Accuracies are top-1 in percent as their authors published them, with 10 clips a sample, for the streams joint (j),
-bone (b), joint-motion (jm) and bone-motion (bm), for j and b fused 1:1, and for the four fused 2:2:1:1. They are **not**
+bone (b), joint-motion (jm) and bone-motion (bm), for j and b fused 1:1, and for the four fused 2:2:1:1. They are not
 results of this project; the published weights give this project's networks the same logits (`tests/nn/test_parity.py`),
 and `main.py --test -w FILE` takes them as they are. Parameters and multiply-accumulates (MACs, one clip) are measured
 by `tools/summary.py`, in the published form of the network.
