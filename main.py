@@ -9,6 +9,7 @@ import contextlib
 import sys
 
 from paddleskel.errors import UserError, exit_code
+from paddleskel.metrics import NAMES as METRICS
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -30,8 +31,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--max_iters", type=int, metavar="N", help="train at most N steps an epoch")
     add("--test-last", action="store_true", help="after training, test the last checkpoint")
     add("--test-best", action="store_true", help="after training, test the best checkpoint")
-    add("--eval", nargs="+", choices=["top_k_accuracy", "mean_class_accuracy"], metavar="METRIC",
-        help="what --test reports: top_k_accuracy, mean_class_accuracy")  # fmt: skip
+    add("--eval", nargs="+", choices=METRICS, metavar="METRIC", help=f"what --test reports: {', '.join(METRICS)}")
     add(
         "--out",
         "--dump",
@@ -77,14 +77,14 @@ def main(arguments: list[str] | None = None) -> None:
     settings, config = load_settings(flags.config, flags_as_overrides(flags))
     select_device()
     if flags.test:
-        run_test(settings, find_weights(settings, flags.weights), flags.out, flags.eval)
+        run_test(settings, config, find_weights(settings, flags.weights), flags.out, flags.eval)
         return
     with step_profiler(flags.profiler_options) if flags.profiler_options else contextlib.nullcontext() as on_step:
         train(settings, config, flags.validate, flags.resume, flags.weights, on_step)
     for which, wanted in (("last", flags.test_last), ("best", flags.test_best)):
         if wanted:
             out = flags.out or str(settings.output / f"{which}_pred.pkl")
-            run_test(settings, settings.checkpoint(which), out, flags.eval)
+            run_test(settings, config, settings.checkpoint(which), out, flags.eval)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,11 @@ def class_sizes(num_classes: int, imbalance_factor: float, max_per_class: int) -
     return [int(max_per_class * fraction ** (c / (num_classes - 1))) for c in range(num_classes)]
 
 
+def class_counts(labels: Sequence[int], num_classes: int) -> list[int]:
+    """Samples of each class."""
+    return np.bincount(np.asarray(labels, np.int64), minlength=num_classes).tolist()
+
+
 def draw(ids: Sequence[str], labels: Sequence[int], sizes: Sequence[int], order: Order, seed: int = 0) -> list[str]:
     """Return the ids of a long-tailed set, class by class.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +31,12 @@ def part_of(settings: Settings, part: Part) -> TrainSplit | EvalSplit:
     if section is None:
         raise UserError(f"DATASET.{part}: missing; this command needs it")
     return section
+
+
+def part_name(settings: Settings, part: Part) -> dict[str, str | None]:
+    """Name the file and the split of a section, without the folder."""
+    section = part_of(settings, part)
+    return {"file": Path(section.file).name, "split": section.split}
 
 
 def pipeline_of(settings: Settings, part: Part) -> Pipeline:

@@ -7,8 +7,8 @@ import paddle
 
 from paddleskel.data.dataset import SkeletonDataset, collate
 from paddleskel.data.sampler import BatchSampler
-from paddleskel.engine.results import Results
 from paddleskel.metrics import softmax
+from paddleskel.results import Results
 
 
 def make_loader(dataset: SkeletonDataset, sampler: BatchSampler, num_workers: int) -> paddle.io.DataLoader:

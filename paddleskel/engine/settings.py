@@ -14,6 +14,8 @@ from paddleskel.data.transforms.pipeline import CONTEXT
 from paddleskel.data.transforms.stream import parse_stream
 from paddleskel.engine.optim import SCHEDULES
 from paddleskel.errors import UserError
+from paddleskel.metrics import NAMES as METRIC_NAMES
+from paddleskel.metrics import MetricName
 from paddleskel.models.registry import BACKBONES, HEADS, LOSSES
 from paddleskel.registry import ComponentOf, check_arguments
 from paddleskel.skeleton.layout import Layout, load_layout
@@ -100,13 +102,24 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class MetricSettings:
-    """METRIC. average_clips: average the clips' probabilities ("prob") or logits ("score")."""
+    """METRIC.
 
-    names: list[Literal["top_k_accuracy", "mean_class_accuracy"]] = field(
-        default_factory=lambda: ["top_k_accuracy", "mean_class_accuracy"]
-    )
+    average_clips: average the clips' probabilities ("prob") or logits ("score"). count_predicted: let classes that are
+    only predicted count in mean_class_accuracy, as 0, as in PYSKL and MMAction2. shots: [few, many], training samples
+    below which a class is few-shot and above which it is many-shot; default: thirds of their logarithmic range.
+    """
+
+    names: list[MetricName] = field(default_factory=lambda: list(METRIC_NAMES))
     topk: list[int] = field(default_factory=lambda: [1, 5])
     average_clips: Literal["prob", "score"] = "prob"
+    count_predicted: bool = False
+    shots: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        if any(k < 1 for k in self.topk):
+            raise ValueError(f"topk: must be at least 1, not {min(self.topk)}")
+        if self.shots and not 0 < self.shots[0] <= self.shots[1]:
+            raise ValueError(f"shots: expected [few, many] with 0 < few <= many, not {list(self.shots)}")
 
 
 @dataclass(frozen=True)

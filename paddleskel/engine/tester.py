@@ -1,17 +1,19 @@
 """Testing: score the test split of a config with saved weights."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from paddleskel.convert.weights import read_weights
-from paddleskel.engine.build import Data, build_network, check_fit, pipeline_of
+from paddleskel.data.transforms.stream import parse_stream
+from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_name, pipeline_of
 from paddleskel.engine.evaluator import evaluate
 from paddleskel.engine.log import Log
-from paddleskel.engine.results import Results, check_format
 from paddleskel.engine.settings import Settings
 from paddleskel.engine.trainer import make_eval_loader
 from paddleskel.errors import UserError
 from paddleskel.models.checkpoint import load_into
+from paddleskel.results import Results, check_format
 
 
 def find_weights(settings: Settings, weights: str | None) -> Path:
@@ -24,12 +26,33 @@ def find_weights(settings: Settings, weights: str | None) -> Path:
     raise UserError(f"--test: no --weights given, and no checkpoint in {settings.output}; train first or name a file")
 
 
+def find_stream_weights(settings: Settings, folder: Path) -> Path:
+    """Return the weights of a stream's run below a folder: of DIR/<its output folder>, DIR/<stream> or DIR itself.
+
+    Raises:
+        UserError: none; the message lists where they were looked for.
+    """
+    stream = "+".join(parse_stream(settings.stream))
+    candidates = [folder / settings.output.name / settings.checkpoint(which).name for which in ("best", "last")]
+    candidates += [folder / stream / settings.checkpoint(which).name for which in ("best", "last")]
+    candidates += [folder / f"{stream}{ending}" for ending in (".pdparams", ".pth")]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise UserError(f"no weights of stream {stream}: looked for {', '.join(map(str, candidates))}")
+
+
 def run_test(
-    settings: Settings, weights: str | Path, out: str | None = None, names: Sequence[str] | None = None
+    settings: Settings,
+    config: dict,
+    weights: str | Path,
+    out: str | None = None,
+    names: Sequence[str] | None = None,
 ) -> Results:
     """Score the test split and print its metrics.
 
     Args:
+        config: the resolved plain values behind `settings`, saved with the scores.
         weights: a .pdparams file.
         out: file for the scores (.pkl, .npz, .json or .csv).
         names: metrics to report; default: the config's.
@@ -52,11 +75,17 @@ def run_test(
             log.line(f"[TEST] Processing batch {number}/{batches} ...")
 
     log.line(f"testing {weights} on {len(loader.dataset)} samples, {settings.DATASET.test.num_clips} clips each")
-    results = evaluate(model, loader, data.class_names(), settings.amp, report)
+    results = replace(
+        evaluate(model, loader, data.class_names(), settings.amp, report),
+        train_counts=checkpoint.meta.get("train_data", {}).get("class_counts"),
+        config=config,
+        data={**part_name(settings, "test"), **fingerprint(loader.dataset.clips)},
+    )
     top = min(5, settings.num_classes)
     basic = results.metrics(["top_k_accuracy"], [1, top], settings.METRIC.average_clips)
     log.line(f"[TEST] finished, avg_acc1= {basic['top1_acc']}, avg_acc{top}= {basic[f'top{top}_acc']}")
-    metrics = results.metrics(names or settings.METRIC.names, settings.METRIC.topk, settings.METRIC.average_clips)
+    rule = settings.METRIC
+    metrics = results.metrics(names or rule.names, rule.topk, rule.average_clips, rule.count_predicted, rule.shots)
     for name, value in metrics.items():
         log.line(f"{name}: {value:.4f}")
     if out:

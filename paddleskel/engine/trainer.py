@@ -13,8 +13,9 @@ from paddle import nn
 import paddleskel
 from paddleskel.config import dump_yaml
 from paddleskel.convert.weights import read_weights
+from paddleskel.data.long_tail import class_counts
 from paddleskel.data.sampler import BatchSampler
-from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_of, pipeline_of
+from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_name, part_of, pipeline_of
 from paddleskel.engine.evaluator import amp_dtype, evaluate, make_loader
 from paddleskel.engine.log import EpochProgress, Log, Scalars
 from paddleskel.engine.optim import SCHEDULES, build_optimizer
@@ -90,6 +91,7 @@ def train(
     if settings.amp == "O2":
         model, optimizer = paddle.amp.decorate(models=model, optimizers=optimizer, level="O2", dtype=amp_dtype())
 
+    counts = class_counts([clip.label for clip in train_set.clips], settings.num_classes)
     progress = {"epoch": 0, "best_top1": -1.0, "best_epoch": 0}
     if start:
         load_into(model, read_checkpoint(start), start)
@@ -100,7 +102,7 @@ def train(
         "layout": settings.load_layout().to_dict(),
         "class_names": data.class_names(),
         "input_shape": list(shape),
-        "train_data": {"file": Path(part_of(settings, "train").file).name, **fingerprint(train_set.clips)},
+        "train_data": {**part_name(settings, "train"), **fingerprint(train_set.clips), "class_counts": counts},
     }
     _announce(log, settings, config, model, len(train_set), steps, start, progress)
     write_atomically(folder / "config.yaml", dump_yaml(config))
