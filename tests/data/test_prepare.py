@@ -60,8 +60,7 @@ def test_classes_are_renamed_and_joined(tmp_path):
     kept, names, left = prepare.map_labels(samples(8, 4), ["wave", "clap", "kick", "sit"], tmp_path / "map")
     assert (names, left) == (["hands", "legs"], 2)
     assert [item["label"] for item in kept] == [0, 0, 1, 0, 0, 1]
-    (tmp_path / "other").write_text("x,y
-")
+    (tmp_path / "other").write_text("x,y\n")
     with pytest.raises(UserError, match="names no class"):
         prepare.map_labels(samples(3), ["wave", "clap", "kick"], tmp_path / "other")
 
