@@ -28,19 +28,33 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add("-o", "--output_path", default="./inference", metavar="FOLDER", help="where to write (default: ./inference)")
     add("--save_name", default="inference", metavar="NAME", help="name of the files (default: inference)")
-    add("--format", metavar="LIST", help="paddle and onnx, separated by commas (default: all that can be written)")
+    add(
+        "--format",
+        metavar="LIST",
+        help="paddle, pdmodel (Paddle 2's format) and onnx, separated by commas (default: paddle,onnx)",
+    )
     add("--opset", type=int, default=13, metavar="N", help="ONNX operator set (default: 13)")
+    add("--with-softmax", action="store_true", help="end the graph in a softmax: probabilities out, not logits")
+    add("--with-streams", action="store_true", help="joints in: the graph computes bones and motions itself")
+    add("--ensemble", nargs="+", default=[], metavar="STREAM=FILE", help="fuse networks trained on several streams into "
+        "one model, joints in and probabilities out: --ensemble j=j.pdparams b=b.pdparams jm=jm.pdparams bm=bm.pdparams")  # fmt: skip
+    add("--streams", nargs="+", default=[], metavar="STREAM", help="the same, with the best weights of each stream's "
+        "output folder")  # fmt: skip
+    add("--ensemble_weights", nargs="+", type=float, default=[], metavar="W", help="weights of the fusion, in order "
+        "(default: the published 2 2 1 1 for j b jm bm, otherwise equal)")  # fmt: skip
     flags = parser.parse_args(arguments)
 
-    from paddleskel.deploy.export import ExportOptions, export, resolve
+    from paddleskel.deploy.export import ExportOptions, export, find_members
     from paddleskel.engine.settings import load_settings
     from paddleskel.runtime import select_device
 
     settings, _ = load_settings(flags.config, flags.override)
     select_device(use_gpu=False)
     folder = Path(flags.output_path)
-    options = ExportOptions(flags.format.split(",") if flags.format else None, flags.opset)
-    done = export(settings, resolve(settings, flags.pretrained_params), folder, flags.save_name, options)
+    formats = flags.format.split(",") if flags.format else None
+    options = ExportOptions(formats, flags.opset, flags.with_softmax, flags.with_streams)
+    members = find_members(settings, flags.pretrained_params, flags.ensemble, flags.streams, flags.ensemble_weights)
+    done = export(settings, members, folder, flags.save_name, options)
     written = [*done.bundle.checksums, f"{flags.save_name}.yml"]
     print(f"exported to {folder}: {', '.join(written)}")
     print("\n".join(done.lines))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import paddle
 from paddle import nn
+from paddle.base.layer_helper import LayerHelper
 from paddle.static import InputSpec
 
 from paddleskel.deploy.bundle import ModelFiles, TensorSpec
@@ -38,13 +39,14 @@ def _call(network: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
     return network(x)
 
 
-def write_paddle(network: nn.Layer, shape: list[int], num_classes: int, stem: Path) -> ModelFiles:
-    """Write `<stem>.json`, or `.pdmodel` where this Paddle writes that, and `.pdiparams`.
+def write_paddle(network: nn.Layer, shape: list[int], num_classes: int, stem: Path, old: bool = False) -> ModelFiles:
+    """Write `<stem>.json`, or `.pdmodel` where this Paddle writes that or `old` asks for it, and `.pdiparams`.
 
     shape: (M, T, V, C); the batch is dynamic.
     """
-    spec = InputSpec([None, *shape], "float32", name=ONNX_INPUT)
-    paddle.jit.save(paddle.jit.to_static(Traced(network), input_spec=[spec], full_graph=True), str(stem))
+    with _old_format() if old else contextlib.nullcontext():
+        spec = InputSpec([None, *shape], "float32", name=ONNX_INPUT)
+        paddle.jit.save(paddle.jit.to_static(Traced(network), input_spec=[spec], full_graph=True), str(stem))
     graphs = [stem.with_suffix(suffix) for suffix in (".json", ".pdmodel") if stem.with_suffix(suffix).is_file()]
     if not graphs:
         raise UserError("export: Paddle wrote no model file; nothing was changed")
@@ -53,6 +55,42 @@ def write_paddle(network: nn.Layer, shape: list[int], num_classes: int, stem: Pa
     kind = "paddle" if graphs[0].suffix == ".json" else "pdmodel"
     names = [file.name for file in files]
     return ModelFiles(kind, names, TensorSpec(ONNX_INPUT, [-1, *shape]), TensorSpec("output", [-1, num_classes]))
+
+
+@contextlib.contextmanager
+def _old_format() -> Iterator[None]:
+    """Let Paddle 3 write a .pdmodel.
+
+    Some of its functions know only the new format, so for the time being they append the old one's operator.
+    """
+    if not hasattr(paddle, "pir_utils"):  # Paddle 2 writes it anyway
+        yield
+        return
+    operators = {
+        "tanh": lambda x: _append("tanh", {"X": x}),
+        "sigmoid": lambda x: _append("sigmoid", {"X": x}),
+        "abs": lambda x: _append("abs", {"X": x}),
+        "matmul": lambda x, y, transpose_x=False, transpose_y=False: _append(
+            "matmul_v2", {"X": x, "Y": y}, {"trans_x": transpose_x, "trans_y": transpose_y}
+        ),
+    }
+    real = {name: getattr(paddle._C_ops, name) for name in operators}
+    try:
+        for name, operator in operators.items():
+            setattr(paddle._C_ops, name, operator)
+        with paddle.pir_utils.DygraphOldIrGuard():
+            yield
+    finally:
+        for name, function in real.items():
+            setattr(paddle._C_ops, name, function)
+
+
+def _append(kind: str, inputs: dict, attributes: dict | None = None):
+    """Append an operator to the program under construction; return its output."""
+    helper = LayerHelper(kind)
+    output = helper.create_variable_for_type_inference(inputs["X"].dtype)
+    helper.append_op(type=kind, inputs=inputs, outputs={"Out": output}, attrs=attributes or {})
+    return output
 
 
 def check_written(files: list[Path]) -> None:

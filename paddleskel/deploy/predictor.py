@@ -11,6 +11,7 @@ from paddleskel.data.clip import Clip
 from paddleskel.data.transforms import build_pipeline
 from paddleskel.deploy.bundle import Bundle, ModelFiles, check_files, find_description, read_bundle
 from paddleskel.deploy.engines import ENGINES, EngineOptions, engine_kind
+from paddleskel.deploy.proof import TOLERANCE
 from paddleskel.errors import UserError
 from paddleskel.metrics import softmax
 
@@ -94,6 +95,20 @@ class Predictor:
         self.layout = self.bundle.load_layout()
         self.pipeline = build_pipeline(self.bundle.transforms, self.layout, self.bundle.stream, num_clips=num_clips)
         self.engine = ENGINES[self.engine_name].make(files, options)
+        if self.bundle.sample:
+            self._check_on_sample(description.parent / self.bundle.sample)
+
+    def _check_on_sample(self, path: Path) -> None:
+        """Make sure that what was right on the machine of the export is right on this one."""
+        check_files(self.bundle, [path])
+        with np.load(path) as sample:
+            got, expected = self.engine(sample["input"]), sample["output"]
+        difference = np.abs(got - expected).max() / np.abs(expected).max()
+        if not difference <= TOLERANCE[self.model.precision]:
+            raise UserError(
+                f"{path.parent}: {self.engine_name} computes something else on this machine than the trained network "
+                f"(off by {difference:.2g} of the largest output); choose another --engine"
+            )
 
     def read(self, path: str | Path) -> list[Clip]:
         """Read the samples of a pickle: a whole annotation file, a list, or one annotation. Labels are not needed."""

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from paddleskel.deploy.bundle import read_bundle, write_bundle
 from paddleskel.deploy.engines import ENGINES, EngineOptions
-from paddleskel.deploy.export import ExportOptions, export
+from paddleskel.deploy.export import ExportOptions, Member, export
 from paddleskel.deploy.formats import why_no_onnx
 from paddleskel.deploy.predictor import Predictor
 from paddleskel.engine.build import build_network
@@ -52,7 +52,9 @@ def tiny(network, folder):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_network_is_right_on_every_engine(network, tmp_path):
     settings, weights = tiny(network, tmp_path)
-    done = export(settings, weights, tmp_path / "model", options=ExportOptions(engines=IN_PROCESS))
+    done = export(
+        settings, [Member(settings.stream, weights)], tmp_path / "model", options=ExportOptions(engines=IN_PROCESS)
+    )
     rows = done.bundle.proof
     assert all(row.usable and row.difference <= 1e-4 for row in rows), "\n".join(done.lines)
     tried = {(row.engine, row.batch) for row in rows}
@@ -65,7 +67,7 @@ def bundle(tmp_path_factory):
     """An export proved on all engines, those in a process of their own too."""
     folder = tmp_path_factory.mktemp("bundle")
     settings, weights = tiny("stgcn_plusplus", folder)
-    export(settings, weights, folder / "model")
+    export(settings, [Member(settings.stream, weights)], folder / "model")
     return folder / "model"
 
 
@@ -142,5 +144,17 @@ def test_a_crash_marks_an_engine_unusable(tmp_path, monkeypatch):
     settings, weights = tiny("stgcn", tmp_path)
     monkeypatch.setattr(proof.sys, "executable", "/bin/false")
     options = ExportOptions(["paddle"], engines=["paddle", "paddle-onednn"])
-    done = export(settings, weights, tmp_path / "model", options=options)
+    done = export(settings, [Member(settings.stream, weights)], tmp_path / "model", options=options)
     assert [row.usable for row in done.bundle.proof] == [True, True, False, False]
+
+
+def test_an_engine_that_is_wrong_on_this_machine_is_refused(bundle, monkeypatch):
+    real = ENGINES["paddle"].make
+
+    def make(files, options):
+        engine = real(files, options)
+        return lambda inputs: engine(inputs) + 1
+
+    monkeypatch.setitem(ENGINES, "paddle", replace(ENGINES["paddle"], make=make))
+    with pytest.raises(UserError, match="computes something else on this machine"):
+        Predictor(bundle, engine="paddle")

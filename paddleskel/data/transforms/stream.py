@@ -85,3 +85,30 @@ class Stream:
         if score is not None:
             feature[:, :-1, :, channels] = (score[:, 1:] + score[:, :-1]) / 2
         return feature
+
+
+@TRANSFORMS
+class Joints:
+    """Hand the joints over as they are, to a network that computes its streams itself.
+
+    Shape: (M, T, V, C) and (M, T, V) -> (M, T, V, C + 1) float32, or twice as many channels with `following`.
+
+    Args:
+        use_score: append confidences as a channel.
+        following: append the channels of the next frame, from which the network takes motions. The last frame follows
+            itself, its confidence negated, so that its motion and the confidence of that are zero as in `Stream`.
+    """
+
+    def __init__(self, use_score: bool = True, following: bool = False):
+        self.use_score, self.following = use_score, following
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        points = clip.keypoint.astype(np.float32)
+        if self.use_score and clip.score is not None:
+            points = np.concatenate([points, clip.score.astype(np.float32)[..., None]], axis=-1)
+        if self.following:
+            after = np.concatenate([points[:, 1:], points[:, -1:]], axis=1)
+            if self.use_score and clip.score is not None:
+                after[:, -1, :, -1] *= -1
+            points = np.concatenate([points, after], axis=-1)
+        return clip.with_(keypoint=points, score=None)
