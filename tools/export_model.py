@@ -36,8 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--opset", type=int, default=13, metavar="N", help="ONNX operator set (default: 13)")
     add("--with-softmax", action="store_true", help="end the graph in a softmax: probabilities out, not logits")
     add("--with-streams", action="store_true", help="joints in: the graph computes bones and motions itself")
-    add("--ensemble", nargs="+", default=[], metavar="STREAM=FILE", help="fuse networks trained on several streams into "
-        "one model, joints in and probabilities out: --ensemble j=j.pdparams b=b.pdparams jm=jm.pdparams bm=bm.pdparams")  # fmt: skip
+    add("--ensemble", nargs="+", default=[], metavar="STREAM=FILE", help="fuse networks trained on several streams "
+        "into one model, joints in and probabilities out: --ensemble j=j.pdparams b=b.pdparams ...")  # fmt: skip
     add("--streams", nargs="+", default=[], metavar="STREAM", help="the same, with the best weights of each stream's "
         "output folder")  # fmt: skip
     add("--ensemble_weights", nargs="+", type=float, default=[], metavar="W", help="weights of the fusion, in order "

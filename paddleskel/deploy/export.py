@@ -213,7 +213,7 @@ def _write_formats(
             "paddleskel": paddleskel.__version__,
         }
         models.append(write_onnx(models[0], stem.parent, metadata, opset, output))
-    if models[0].format not in formats:
+    if not {"paddle", models[0].format} & set(formats):  # "paddle" is whatever this Paddle writes
         for file in models.pop(0).files:
             (stem.parent / file).unlink()
     if "pdmodel" in formats and all(model.format != "pdmodel" for model in models):
@@ -239,16 +239,15 @@ def _make_sample(graph: Graph, settings: Settings, pipeline: Pipeline) -> tuple[
 
 def _choose_formats(wanted: Sequence[str] | None) -> tuple[tuple[str, ...], list[str]]:
     """Return the formats to write, and remarks."""
-    own = "paddle" if hasattr(paddle, "pir_utils") else "pdmodel"  # Paddle 2 has one format
     missing = why_no_onnx() if wanted is None or "onnx" in wanted else None
     if wanted is None:
-        return ((own,), [f"note: no ONNX file: {missing}"]) if missing else ((own, "onnx"), [])
+        return (("paddle",), [f"note: no ONNX file: {missing}"]) if missing else (("paddle", "onnx"), [])
     for name in wanted:
         if name not in FORMATS:
             raise UserError(f"--format: unknown format '{name}' (known: {', '.join(FORMATS)})")
     if missing:
         raise UserError(f"--format onnx: {missing}")
-    return tuple(dict.fromkeys(own if name == "paddle" else name for name in wanted)), []
+    return tuple(wanted), []
 
 
 def _replace(folder: Path, name: str, files: Sequence[Path]) -> None:

@@ -63,9 +63,6 @@ def _old_format() -> Iterator[None]:
 
     Some of its functions know only the new format, so for the time being they append the old one's operator.
     """
-    if not hasattr(paddle, "pir_utils"):  # Paddle 2 writes it anyway
-        yield
-        return
     operators = {
         "tanh": lambda x: _append("tanh", {"X": x}),
         "sigmoid": lambda x: _append("sigmoid", {"X": x}),
