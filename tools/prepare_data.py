@@ -74,6 +74,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("poses").add_argument
     group("--num_person", type=int, default=2, help="people kept of each clip (default: 2)")
     group("--person", choices=["motion", "score", "box"], default="motion", help="which: liveliest, surest, largest")
+    group("--no_link", action="store_true", help="do not follow people over time: keep each frame's order")
     group("--image_size", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="of the pictures, in pixels")
     group("--layout", metavar="NAME", help="what the joints are, where the format does not say: a name or YAML file")
     group("--remap", metavar="NAME", help="write the joints of this layout, matched by name")
@@ -106,6 +107,7 @@ def to_recipe(flags: argparse.Namespace) -> Recipe:
     options = ReadOptions(
         num_person=flags.num_person,
         person=flags.person,
+        link=not flags.no_link,
         image_size=tuple(flags.image_size) if flags.image_size else None,
         last_is_score=flags.last_is_score,
         workers=flags.workers,

@@ -64,14 +64,11 @@ def assemble(frames: Sequence[Frame | None], name: str, options: ReadOptions, wh
     if len(shapes) > 1:
         found = ", ".join(str(shape[0]) for shape in sorted(shapes))
         raise UserError(f"{where}: people with different numbers of joints: {found}")
-    by_id = all(frame.tracks is not None for frame in seen)
-    tracks = sorted((follow_ids if by_id else follow)(frames), key=lambda track: -weight(track, options.person))
-
     joints, channels = shapes.pop()
     keypoint = np.zeros((options.num_person, len(frames), joints, channels), np.float32)
     score = np.zeros(keypoint.shape[:3], np.float32)
     taken = np.zeros(keypoint.shape[:2], bool)
-    for track in tracks:
+    for track in _tracks(frames, seen, options):
         free = [place for place in range(options.num_person) if not taken[place, track.frames].any()]
         if free:
             keypoint[free[0], track.frames], score[free[0], track.frames] = track.points, track.score
@@ -83,6 +80,28 @@ def assemble(frames: Sequence[Frame | None], name: str, options: ReadOptions, wh
     if options.image_size and channels == 2:
         annotation |= {"img_shape": options.image_size, "original_shape": options.image_size}
     return annotation | layout_of_size(joints)
+
+
+def _tracks(frames: Sequence[Frame | None], seen: list[Frame], options: ReadOptions) -> list[Track]:
+    """Everybody, those who matter most first."""
+    if not options.link:
+        return as_listed(frames, options.num_person)
+    by_id = all(frame.tracks is not None for frame in seen)
+    return sorted((follow_ids if by_id else follow)(frames), key=lambda track: -weight(track, options.person))
+
+
+def as_listed(frames: Sequence[Frame | None], most: int) -> list[Track]:
+    """One track for each place in the frames' lists; in every frame ordered by score where one has more than `most`."""
+    people = max(len(frame.points) for frame in frames if frame is not None)
+    tracks = [Track([], [], [], []) for _ in range(people)]
+    for time, frame in enumerate(frames):
+        if frame is not None:
+            order = range(len(frame.points))
+            if people > most and frame.score is not None:
+                order = np.argsort(-frame.score.sum(axis=1), kind="stable")
+            for place, person in enumerate(order):
+                tracks[place].add(time, frame, person)
+    return tracks[:most]
 
 
 def follow_ids(frames: Sequence[Frame | None]) -> list[Track]:

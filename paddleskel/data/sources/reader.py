@@ -21,6 +21,8 @@ class ReadOptions:
     Attributes:
         num_person: persons kept of each sequence.
         person: which: those that move most, are seen most confidently, or appear largest.
+        link: follow people over time; without it they stay in the order in which each frame lists them, and the surest
+            are kept where there are more than `num_person` (PYSKL's DecompressPose, with num_person = 10).
         image_size: (height, width) of the pictures, for formats that do not say.
         joints: how many joints a body has, for formats that do not say.
         last_is_score: the third of three numbers a joint is a confidence, not z, in arrays that do not say.
@@ -32,6 +34,7 @@ class ReadOptions:
 
     num_person: int = 2
     person: Literal["motion", "score", "box"] = "motion"
+    link: bool = True
     image_size: tuple[int, int] | None = None
     joints: int | None = None
     last_is_score: bool = False

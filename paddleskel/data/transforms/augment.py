@@ -1,4 +1,4 @@
-"""Random changes of a training clip. None of them acts outside training."""
+"""Random changes of where the joints of a training clip are. None of them acts outside training."""
 
 from typing import Literal
 
@@ -6,6 +6,9 @@ import numpy as np
 
 from paddleskel.data.clip import Clip
 from paddleskel.data.transforms.pipeline import TRANSFORMS
+from paddleskel.errors import UserError
+from paddleskel.registry import did_you_mean
+from paddleskel.skeleton.layout import Layout
 
 
 @TRANSFORMS
@@ -96,3 +99,165 @@ class RandomGaussianNoise:
         direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
         shift = (direction * length[..., None]).astype(np.float32)
         return clip.with_(keypoint=(points + shift).reshape(clip.keypoint.shape))
+
+
+@TRANSFORMS
+class Shear:
+    """Slant a whole clip: each axis gets a random share of the others.   (BRL; AimCLR, section 3.2)
+
+    Args:
+        shear: the shares are drawn from [-shear, shear].
+    """
+
+    training_only = True
+
+    def __init__(self, shear: float = 0.5):
+        self.shear = shear
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        channels = clip.keypoint.shape[-1]
+        matrix = np.eye(channels)
+        matrix[~np.eye(channels, dtype=bool)] = rng.uniform(-self.shear, self.shear, channels * (channels - 1))
+        return clip.with_(keypoint=clip.keypoint.astype(np.float32) @ matrix.T.astype(np.float32))
+
+
+@TRANSFORMS
+class Flip:
+    """Mirror a clip: left becomes right, as if filmed in a mirror.   (PYSKL, Flip)
+
+    Joints that were not found stay at zero.
+
+    Args:
+        p: how often.
+        about: "zero" mirrors x about 0, which suits normalised data and 3D; "image" mirrors pixels in the picture, x
+            -> width - x, before normalisation.
+    """
+
+    training_only = True
+
+    def __init__(self, layout: Layout, p: float = 0.5, about: Literal["zero", "image"] = "zero"):
+        self.p, self.about, self.order = _probability(p), about, _exchange(layout)
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        if rng.random_sample() >= self.p:
+            return clip
+        points = clip.keypoint[:, :, self.order]
+        x = points[..., 0]
+        if self.about == "zero":
+            points[..., 0] = -x
+        elif clip.image_size is None:
+            raise UserError(f"sample '{clip.id}' has no img_shape, which Flip needs with about: image")
+        else:
+            points[..., 0] = np.where(x != 0, clip.image_size[1] - x, 0)
+        return clip.with_(keypoint=points, score=None if clip.score is None else clip.score[:, :, self.order])
+
+
+@TRANSFORMS
+class SwapSides:
+    """Exchange the joints of left and right without mirroring the coordinates.   (BRL, Spatial_Flip)
+
+    Args:
+        p: how often.
+    """
+
+    training_only = True
+
+    def __init__(self, layout: Layout, p: float = 0.5):
+        self.p, self.order = _probability(p), _exchange(layout)
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        if rng.random_sample() >= self.p:
+            return clip
+        score = None if clip.score is None else clip.score[:, :, self.order]
+        return clip.with_(keypoint=clip.keypoint[:, :, self.order], score=score)
+
+
+@TRANSFORMS
+class MaskAxis:
+    """Set one axis of a whole clip, drawn at random, to zero.   (BRL, Mask)
+
+    Args:
+        p: how often.
+    """
+
+    training_only = True
+
+    def __init__(self, p: float = 0.2):
+        self.p = _probability(p)
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        if rng.random_sample() >= self.p:
+            return clip
+        points = clip.keypoint.copy()
+        points[..., rng.randint(points.shape[-1])] = 0
+        return clip.with_(keypoint=points)
+
+
+@TRANSFORMS
+class MaskJoints:
+    """Hide random joints for a whole clip: coordinates and confidence become zero.
+
+    Args:
+        fraction: of the joints, rounded down; the same ones for all persons.
+        p: how often.
+    """
+
+    training_only = True
+
+    def __init__(self, fraction: float = 0.2, p: float = 0.5):
+        if not 0 < fraction < 1:
+            raise ValueError(f"fraction must lie between 0 and 1, not {fraction}")
+        self.fraction, self.p = fraction, _probability(p)
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        if rng.random_sample() >= self.p:
+            return clip
+        joints = clip.keypoint.shape[2]
+        return _hide(clip, rng.permutation(joints)[: int(self.fraction * joints)])
+
+
+@TRANSFORMS
+class MaskParts:
+    """Hide a group of body parts for a whole clip, such as all limbs of one side.   (BRL, Part_Drop)
+
+    Args:
+        p: how often.
+        groups: lists of the layout's body parts, one of which is drawn; default: the left limbs, the right limbs.
+    """
+
+    training_only = True
+
+    def __init__(self, layout: Layout, p: float = 0.5, groups: list[list[str]] | None = None):
+        groups = groups or [["left_arm", "left_leg"], ["right_arm", "right_leg"]]
+        for part in (part for group in groups for part in group):
+            if part not in layout.parts:
+                raise UserError(f"the layout '{layout.name}' has no part '{part}'{did_you_mean(part, [*layout.parts])}")
+        self.p = _probability(p)
+        self.joints = [sorted({joint for part in group for joint in layout.parts[part]}) for group in groups]
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        if rng.random_sample() >= self.p:
+            return clip
+        return _hide(clip, self.joints[rng.randint(len(self.joints))])
+
+
+def _hide(clip: Clip, joints) -> Clip:
+    points = clip.keypoint.copy()
+    points[:, :, joints] = 0
+    if clip.score is None:
+        return clip.with_(keypoint=points)
+    score = clip.score.copy()
+    score[:, :, joints] = 0
+    return clip.with_(keypoint=points, score=score)
+
+
+def _exchange(layout: Layout) -> np.ndarray:
+    if not layout.pairs:
+        raise UserError(f"the layout '{layout.name}' names no pairs of left and right joints; give it `pairs`")
+    return layout.flip
+
+
+def _probability(p: float) -> float:
+    if not 0 <= p <= 1:
+        raise ValueError(f"p must lie between 0 and 1, not {p}")
+    return p

@@ -71,3 +71,15 @@ def test_joints_not_found_do_not_count_as_movement():
         still.append(frame(points, body(600 + t)))
     read = assemble(still, "a", ReadOptions(num_person=1), "a")
     assert centre(read, 0)[0] > 500
+
+
+def test_without_linking_people_stay_as_listed():
+    """PYSKL's DecompressPose: listing order, and the surest by score sum only where there are too many."""
+    a, b = body(300), body(900)
+    frames = [frame(a, b, score=[0.5, 0.9]), None, frame(b, score=[0.9]), frame(b, a, score=[0.9, 0.5])]
+    read = assemble(frames, "a", ReadOptions(num_person=10, link=False), "a")
+    points = np.zeros((2, 4, 17, 2), np.float32)
+    points[:, 0], points[0, 2], points[:, 3] = (a, b), b, (b, a)
+    np.testing.assert_allclose(read["keypoint"], points, rtol=1e-6)
+    one = assemble(frames, "a", ReadOptions(num_person=1, link=False), "a")
+    np.testing.assert_allclose(one["keypoint"][0, [0, 2, 3]], [b] * 3, rtol=1e-6)
