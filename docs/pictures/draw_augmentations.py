@@ -61,7 +61,7 @@ def main() -> None:
     for axes, name in zip(grid, POSES):
         draw_pose(axes, clip.keypoint[0, frame], before=True)
         draw_pose(axes, augmented(name, clip, 3).keypoint[0, frame], before=False)
-        axes.set(title=name, xlim=(-0.45, 0.45), ylim=(-0.5, 0.65), xticks=[], yticks=[], aspect="equal")
+        axes.set(title=name, xlim=(-0.45, 0.45), ylim=(-0.75, 0.65), xticks=[], yticks=[], aspect="equal")
     wrists = [LAYOUT.joints.index(f"{side}_wrist") for side in ("left", "right")]
     wrist = max(wrists, key=lambda joint: clip.keypoint[0, :, joint, 0].std())
     for axes, name in zip(grid[len(POSES) :], TIMES):
