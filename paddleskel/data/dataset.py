@@ -39,15 +39,16 @@ class SkeletonDataset:
         if repeat < 1:
             raise UserError(f"DATASET.train.repeat: must be at least 1, not {repeat}")
         self.clips, self.pipeline, self.seed, self.repeat = clips, pipeline, seed, repeat
+        self._rng = np.random.RandomState()  # making one takes as long as a whole pipeline; seeding it does not
 
     def __len__(self) -> int:
         return len(self.clips) * self.repeat
 
     def __getitem__(self, item: int | tuple[int, int]) -> Sample:
         position, epoch = item if isinstance(item, tuple) else (item, 0)
-        rng = np.random.RandomState([self.seed % 2**32, epoch, position])
+        self._rng.seed([self.seed % 2**32, epoch, position])
         clip = self.clips[position % len(self.clips)]
-        return self.pipeline(clip, rng), clip.label, position
+        return self.pipeline(clip, self._rng), clip.label, position
 
 
 def collate(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

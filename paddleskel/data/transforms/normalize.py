@@ -105,33 +105,48 @@ class PreNormalize3D:
         points = clip.keypoint
         if points.shape[-1] != 3:
             raise UserError(f"sample '{clip.id}' has {points.shape[-1]} coordinates a joint; PreNormalize3D needs 3")
-        present = (np.abs(points) > 1e-8).any(axis=(2, 3))  # (M, T)
+        # float16 is read as float32, in which numpy is several times as fast, and rounded where PYSKL has float16
+        half = points.dtype == np.float16
+        points = points.astype(np.float32) if half else points
+        present = np.abs(points).reshape(*points.shape[:2], -1).max(axis=2, initial=0) > 1e-8  # (M, T)
         if not present.any():
             return clip
+        score = clip.score
         main = int(present.sum(axis=1).argmax())
-        persons = np.arange(len(points))
-        persons[[0, main]] = main, 0
+        if main:
+            persons = np.arange(len(points))
+            persons[[0, main]] = main, 0
+            points, score = points[persons], None if score is None else score[persons]
         frames = present[main]
-        score = None if clip.score is None else clip.score[persons][:, frames]
-        points = points[persons][:, frames]
+        if not frames.all():
+            points, score = points[:, frames], None if score is None else score[:, frames]
         if self.align_center:
-            absent = (points == 0).all(axis=-1, keepdims=True)
-            points = np.where(absent, points, points - points[0, 0, self.center])
+            absent = (points[..., 0] == 0) & (points[..., 1] == 0) & (points[..., 2] == 0)
+            points = points - points[0, 0, self.center]
+            if absent.any():
+                points[absent] = 0
+        first = points[0, 0]
+        if half:
+            rounded = points.astype(np.float16)
+            points, first = rounded.astype(np.float32), rounded[0, 0]
         rotation = np.eye(3)
         if self.align_spine:
-            rotation = rotation_between(_vector(points, self.spine), np.array([0.0, 0.0, 1.0]))
+            rotation = rotation_between(_vector(first, self.spine), np.array([0.0, 0.0, 1.0]))
         if self.align_shoulder:
-            across = rotation @ _vector(points, self.shoulders)
+            across = rotation @ _vector(first, self.shoulders)
             rotation = rotation_between(across, np.array([1.0, 0.0, 0.0])) @ rotation
         if self.align_spine or self.align_shoulder:
-            points = points.astype(np.float32) @ rotation.T.astype(np.float32)
+            flat = points.reshape(-1, 3).astype(np.float32, copy=False)
+            points = (flat @ rotation.T.astype(np.float32)).reshape(points.shape)
+        elif half:
+            points = rounded
         return clip.with_(keypoint=points, score=score)
 
 
-def _vector(points: np.ndarray, joints: tuple[int, int]) -> np.ndarray:
-    """(3,) from the first joint to the second: person 0, frame 0."""
+def _vector(body: np.ndarray, joints: tuple[int, int]) -> np.ndarray:
+    """(3,) from the first joint to the second of one body (V, 3)."""
     start, end = joints
-    return points[0, 0, end] - points[0, 0, start]
+    return body[end] - body[start]
 
 
 def rotation_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -139,7 +154,8 @@ def rotation_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
     The identity where either vector is shorter than 1e-6 or they are parallel.
     """
-    axis = np.cross(source.astype(np.float64), target)
+    (a, b, c), (d, e, f) = source.astype(np.float64), target
+    axis = np.array([b * f - c * e, c * d - a * f, a * e - b * d])
     if min(np.abs(source).sum(), np.abs(target).sum(), np.abs(axis).sum()) < 1e-6:
         return np.eye(3)
     unit = source / np.linalg.norm(source)  # in the data's type, as in the published code

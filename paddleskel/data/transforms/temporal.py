@@ -46,10 +46,15 @@ class UniformSample:
             raise ValueError(f"p_interval must lie in (0, 1], lower bound first, not {p_interval}")
         self.clip_len, self.num_clips, self.training, self.seed = clip_len, num_clips, training, seed
         self.interval, self.variant, self.random_start = (low, high), variant, random_start
+        self._seeded: dict[int, np.ndarray] = {}  # total -> frames, outside training
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        frames = self.frames(clip.num_frames, rng if self.training else np.random.RandomState(self.seed))
-        return clip.take_frames(frames, self.num_clips)
+        total = clip.num_frames
+        if self.training:
+            return clip.take_frames(self.frames(total, rng), self.num_clips)
+        if total not in self._seeded:
+            self._seeded[total] = self.frames(total, np.random.RandomState(self.seed))
+        return clip.take_frames(self._seeded[total], self.num_clips)
 
     def frames(self, total: int, rng: np.random.RandomState) -> np.ndarray:
         """Return (num_clips * clip_len,) indices below `total`."""
