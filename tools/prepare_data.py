@@ -26,6 +26,8 @@ from paddleskel.data.prepare import merge, write_annotations
 from paddleskel.data.sources import SOURCES, ReadOptions
 from paddleskel.data.sources.openpose import write_openpose
 from paddleskel.data.sources.toy import make_toy
+from paddleskel.data.store import Store
+from paddleskel.data.store_files import stamp_of, store_annotations
 from paddleskel.errors import UserError, exit_code
 from paddleskel.files import make_folder, write_atomically
 from paddleskel.skeleton.layout import load_layout
@@ -46,6 +48,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     join = commands.add_parser("merge", help="join annotation files")
     join.add_argument("paths", nargs="+", metavar="FILE")
     join.add_argument("-o", "--out", required=True, metavar="FILE")
+    store = commands.add_parser("store", help="turn an annotation file into a memory-mapped store")
+    store.add_argument("path", metavar="FILE")
+    store.add_argument("-o", "--out", metavar="FOLDER", help="default: FILE.store, where training looks for it")
+    verify = commands.add_parser("verify", help="compare a store's files with their checksums")
+    verify.add_argument("path", metavar="FOLDER")
     about = {"auto": "any of the formats below, found out from the files"} | {s.name: s.what for s in SOURCES.values()}
     for name, what in about.items():
         add_reading(commands.add_parser(name, help=what, description=f"Read {what}."))
@@ -57,6 +64,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="files or folders")
     add("-o", "--out", required=True, metavar="FILE", help="the annotation file to write")
+    add("--store", action="store_true", help="write its memory-mapped store too, FILE.store")
     group = parser.add_argument_group("labels").add_argument
     group("--labels", metavar="CSV", help="columns id and label (number or name), also subject and split")
     group("--label_pattern", metavar="REGEX", help="the label is its first group, searched in the id")
@@ -95,10 +103,27 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.source == "merge":
         save(Path(flags.out), merge([read_annotations(path) for path in flags.paths]))
         return
+    if flags.source == "verify":
+        store = Store(flags.path)
+        store.verify()
+        print(f"{flags.path}: {len(store)} samples, all checksums are right")
+        return
+    if flags.source == "store":
+        write_its_store(flags.path, flags.out)
+        return
     recipe = to_recipe(flags)
     save(Path(flags.out), convert(flags.paths, recipe))
+    if flags.store:
+        write_its_store(flags.out, None)
     shutil.rmtree(recipe.options.parts, ignore_errors=True)
     tell(recipe.notes, Path(flags.out))
+
+
+def write_its_store(pickle_path: str, out: str | None) -> None:
+    """Store an annotation file; without a folder, where training looks for its store."""
+    place = Path(out or f"{pickle_path}.store")
+    store_annotations(read_annotations(pickle_path), place, stamp_of(Path(pickle_path)))
+    print(f"wrote {place}: {len(Store(place))} samples")
 
 
 def to_recipe(flags: argparse.Namespace) -> Recipe:

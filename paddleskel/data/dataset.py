@@ -6,6 +6,7 @@ import numpy as np
 
 from paddleskel.data.annotation import AnnotationFile, parse_annotation, read_annotations
 from paddleskel.data.clip import Clip
+from paddleskel.data.store import Store, is_store
 from paddleskel.data.transforms import Pipeline
 from paddleskel.errors import UserError
 from paddleskel.skeleton.layout import Layout
@@ -13,14 +14,18 @@ from paddleskel.skeleton.layout import Layout
 Sample = tuple[np.ndarray, int, int]  # (clips, M, T, V, C) float32, label, position in the split
 
 
-def load_clips(file: AnnotationFile | str, split: str | None, layout: Layout, num_classes: int | None) -> list[Clip]:
-    """Read and check every sample of a split.
+def load_clips(
+    file: AnnotationFile | Store | str, split: str | None, layout: Layout, num_classes: int | None
+) -> Sequence[Clip]:
+    """Check every sample of a split and return them: an annotation file's from memory, a store's as they are asked for.
 
     Raises:
         UserError: names the file, the sample and the field.
     """
     if isinstance(file, str):
-        file = read_annotations(file)
+        file = Store(file) if is_store(file) else read_annotations(file)
+    if isinstance(file, Store):
+        return file.select(split, layout, num_classes)
     return [parse_annotation(item, file.path, layout, num_classes) for item in file.select(split)]
 
 

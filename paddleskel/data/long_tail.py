@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from paddleskel.data.clip import Clip
+from paddleskel.data.store import StoreClips
 from paddleskel.errors import UserError
 
 _NTU_ID = re.compile(r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R\d{3}A\d{3}")
@@ -73,7 +74,7 @@ def _key(name: str, order: Order) -> int:
     return int(match[order])
 
 
-def thin(clips: Sequence[Clip], settings: LongTail, num_classes: int, split: str | None) -> list[Clip]:
+def thin(clips: Sequence[Clip], settings: LongTail, num_classes: int, split: str | None) -> Sequence[Clip]:
     """Return the clips of a long-tailed training set, in their order.
 
     Raises:
@@ -89,7 +90,7 @@ def thin(clips: Sequence[Clip], settings: LongTail, num_classes: int, split: str
         order = settings.order or by_split.get((split or "").split("_")[0], "id")
         sizes = class_sizes(num_classes, settings.imbalance_factor, settings.max_per_class)
         wanted = set(draw([clip.id for clip in clips], [clip.label for clip in clips], sizes, order, settings.seed))
-    kept = [clip for clip in clips if clip.id in wanted]
+    kept = clips.only(wanted) if isinstance(clips, StoreClips) else [clip for clip in clips if clip.id in wanted]
     if not kept:
         raise UserError(f"DATASET.train.long_tail.list: {settings.list} names no sample of the split")
     return kept

@@ -11,6 +11,8 @@ from paddleskel.data.annotation import AnnotationFile, read_annotations
 from paddleskel.data.clip import Clip
 from paddleskel.data.dataset import SkeletonDataset, load_clips
 from paddleskel.data.long_tail import thin
+from paddleskel.data.store import Store, StoreClips, is_store
+from paddleskel.data.store_files import cached_steps, store_of
 from paddleskel.data.transforms import Pipeline, build_pipeline
 from paddleskel.engine.settings import EvalSplit, Settings, TrainSplit, read_class_names
 from paddleskel.errors import UserError
@@ -50,18 +52,32 @@ class Data:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        self._files: dict[str, AnnotationFile] = {}
+        self._files: dict[str, AnnotationFile | Store] = {}
 
     def dataset(self, part: Part) -> SkeletonDataset:
         """Read and check a split; return it behind the pipeline of its phase."""
         section, settings = part_of(self.settings, part), self.settings
         pipeline = pipeline_of(settings, part)
-        if section.file not in self._files:
-            self._files[section.file] = read_annotations(section.file)
-        clips = load_clips(self._files[section.file], section.split, settings.load_layout(), settings.num_classes)
+        clips = load_clips(self._open(section.file), section.split, settings.load_layout(), settings.num_classes)
         if part == "train" and section.long_tail:
             clips = thin(clips, section.long_tail, settings.num_classes, section.split)
+        if settings.DATASET.cache_steps:
+            if not isinstance(clips, StoreClips):
+                raise UserError(f"DATASET.cache_steps: {section.file} is not read through a store (DATASET.store)")
+            steps, pipeline = pipeline.split()
+            clips = StoreClips(cached_steps(clips.store, steps), clips.positions) if steps else clips
         return SkeletonDataset(clips, pipeline, settings.seed, section.repeat if part == "train" else 1)
+
+    def _open(self, path: str) -> AnnotationFile | Store:
+        """Open a file of the config once: a store, a pickle's store, or the pickle itself."""
+        if path not in self._files:
+            place = self.settings.DATASET.store
+            if is_store(path):
+                self._files[path] = Store(path)
+            else:
+                store = store_of(path, place if isinstance(place, str) else None) if place else None
+                self._files[path] = store or read_annotations(path)
+        return self._files[path]
 
     def class_names(self) -> list[str] | None:
         """The config's class names, or those of a file that has been read."""

@@ -54,7 +54,12 @@ class EvalSplit:
 
 @dataclass(frozen=True)
 class DatasetSettings:
-    """DATASET. Batch sizes are per process; `valid_batch_size` and `test_batch_size` default to `batch_size` clips."""
+    """DATASET. Batch sizes are per process; `valid_batch_size` and `test_batch_size` default to `batch_size` clips.
+
+    store: read annotation pickles through a memory-mapped store that is made once: beside the pickle (true), in the
+        folder given, or not at all (false).
+    cache_steps: keep the results of the PIPELINE's first steps, those that draw nothing, in the store.
+    """
 
     train: TrainSplit
     valid: EvalSplit | None = None
@@ -64,6 +69,8 @@ class DatasetSettings:
     test_batch_size: int | None = None
     num_workers: int = 2
     drop_last: bool = False
+    store: bool | str = True
+    cache_steps: bool = False
 
     def __post_init__(self):
         for key in ("batch_size", "valid_batch_size", "test_batch_size"):

@@ -23,6 +23,8 @@ class PreNormalize2D:
         half: compute in float16 where the data are, as MMAction2 and PaddleVideo do (differs by up to 5e-4).
     """
 
+    deterministic = True
+
     def __init__(
         self,
         mode: Literal["fix", "auto"] = "fix",
@@ -77,6 +79,8 @@ class PreNormalize3D:
             last two false.
         center, spine, shoulders: joint names; default: those of the layout's `body`.
     """
+
+    deterministic = True
 
     def __init__(
         self,

@@ -17,8 +17,10 @@ CONTEXT = ("layout", "stream", "num_clips", "training")
 
 
 class Transform(Protocol):
-    """Anything that turns a clip into a clip. A class with `training_only = True` is an augmentation, left out
-    elsewhere.
+    """Anything that turns a clip into a clip.
+
+    A class with `training_only = True` is an augmentation, left out elsewhere; one with `deterministic = True` draws
+    nothing, so that its results can be kept.
     """
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip: ...
@@ -32,6 +34,13 @@ class Pipeline:
 
     def __init__(self, transforms: Sequence[Transform]):
         self.transforms = list(transforms)
+
+    def split(self) -> tuple[list[Transform], "Pipeline"]:
+        """Return the first steps that draw nothing, and the pipeline of the others."""
+        fixed = 0
+        while getattr(self.transforms[fixed], "deterministic", False):
+            fixed += 1
+        return self.transforms[:fixed], Pipeline(self.transforms[fixed:])
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> np.ndarray:
         """Return (clips, M, T, V, C) float32."""

@@ -58,6 +58,8 @@ class Stream:
         use_score: append confidences as a channel.
     """
 
+    deterministic = True
+
     def __init__(self, layout: Layout, stream: str | list[str] = "j", use_score: bool = True):
         self.streams = parse_stream(stream)
         self.use_score = use_score
@@ -98,6 +100,8 @@ class Joints:
         following: append the channels of the next frame, from which the network takes motions. The last frame follows
             itself, its confidence negated, so that its motion and the confidence of that are zero as in `Stream`.
     """
+
+    deterministic = True
 
     def __init__(self, use_score: bool = True, following: bool = False):
         self.use_score, self.following = use_score, following
