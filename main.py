@@ -29,6 +29,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--amp_level", choices=["O1", "O2"], help="mixed precision of this level")
     add("--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size")
     add("--max_iters", type=int, metavar="N", help="train at most N steps an epoch")
+    add("--overfit-one-batch", action="store_true", help="train on one batch alone, to see whether the network can "
+        "learn at all")  # fmt: skip
     add("--test-last", action="store_true", help="after training, test the last checkpoint")
     add("--test-best", action="store_true", help="after training, test the best checkpoint")
     add("--eval", nargs="+", choices=METRICS, metavar="METRIC", help=f"what --test reports: {', '.join(METRICS)}")
@@ -57,6 +59,8 @@ def flags_as_overrides(flags: argparse.Namespace) -> list[str]:
         overrides.append("OPTIMIZER.auto_scale_lr=true")
     if flags.max_iters is not None:
         overrides.append(f"max_iters={flags.max_iters}")
+    if flags.overfit_one_batch:
+        overrides.append("overfit_one_batch=true")
     return overrides
 
 
@@ -66,25 +70,26 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.test_best and not flags.validate:
         raise UserError("--test-best: there is a best checkpoint only with --validate")
 
-    from paddleskel.engine.distributed import check_single_process
+    from paddleskel.engine import distributed
     from paddleskel.engine.profile import step_profiler
     from paddleskel.engine.settings import load_settings
     from paddleskel.engine.tester import find_weights, run_test
     from paddleskel.engine.trainer import train
     from paddleskel.runtime import select_device
 
-    check_single_process()
     settings, config = load_settings(flags.config, flags_as_overrides(flags))
     select_device()
-    if flags.test:
-        run_test(settings, config, find_weights(settings, flags.weights), flags.out, flags.eval)
-        return
-    with step_profiler(flags.profiler_options) if flags.profiler_options else contextlib.nullcontext() as on_step:
-        train(settings, config, flags.validate, flags.resume, flags.weights, on_step)
-    for which, wanted in (("last", flags.test_last), ("best", flags.test_best)):
-        if wanted:
-            out = flags.out or str(settings.output / f"{which}_pred.pkl")
-            run_test(settings, config, settings.checkpoint(which), out, flags.eval)
+    with distributed.contact():
+        distributed.start()
+        if flags.test:
+            run_test(settings, config, find_weights(settings, flags.weights), flags.out, flags.eval)
+            return
+        with step_profiler(flags.profiler_options) if flags.profiler_options else contextlib.nullcontext() as on_step:
+            train(settings, config, flags.validate, flags.resume, flags.weights, on_step)
+        for which, wanted in (("last", flags.test_last), ("best", flags.test_best)):
+            if wanted:
+                out = flags.out or str(settings.output / f"{which}_pred.pkl")
+                run_test(settings, config, settings.checkpoint(which), out, flags.eval)
 
 
 if __name__ == "__main__":

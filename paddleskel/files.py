@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from paddleskel.errors import UserError
+
+TEMPORARY = ".writing"
+_SEAL = b"\npaddleskel sha256 "
 
 
 def make_folder(path: Path) -> Path:
@@ -27,35 +31,78 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str, previous: Path | None = None) -> None:
     """Write a file beside its place, flush it to disk and move it there, so that readers see the old file or the
     whole new one.
+
+    previous: keep the old file under this name.
+
+    Raises:
+        UserError: the disk is full, the folder cannot be written to, ...; the old file is untouched.
     """
     content = content.encode() if isinstance(content, str) else content
-    with atomic_file(path) as file:
+    with atomic_file(path, previous) as file:
         file.write(content)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
     """Open a file as `write_atomically` writes one, for content that is better not held in memory."""
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(temporary, path)
+        _flush_folder(path.parent)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of processes that were killed while they wrote."""
+    for path in folder.glob(f".*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last through a power failure, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def seal(content: bytes) -> bytes:
+    """Append a checksum. Unpickling stops before it, so other programs read a sealed pickle as it is."""
+    return content + _SEAL + hashlib.sha256(content).hexdigest().encode()
+
+
+def unseal(content: bytes, path: Path | str) -> bytes:
+    """Return what `seal` was given; content without a seal is returned as it is.
+
+    Raises:
+        UserError: the checksum is another one.
+    """
+    start = len(content) - len(_SEAL) - 64
+    if start < 0 or content[start : start + len(_SEAL)] != _SEAL:
+        return content
+    if hashlib.sha256(content[:start]).hexdigest().encode() != content[start + len(_SEAL) :]:
+        raise UserError(f"{path}: the file is damaged: its content does not have the checksum that was written with it")
+    return content[:start]
 
 
 def _umask() -> int:

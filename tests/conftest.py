@@ -110,3 +110,16 @@ def toy_options(toy_file) -> list[str]:
         "epochs=2",
     ]
     return [part for option in options for part in ("-o", option)]
+
+
+@pytest.fixture
+def train(run, toy_options, tmp_path):
+    """Train the small toy network into tmp_path/<name>; return what was printed and the folder."""
+
+    def call(name, *arguments, code=0):
+        folder = tmp_path / name
+        result = run("main", "-c", TOY_CONFIG, *toy_options, "-o", f"output_dir={folder}", *arguments)
+        assert result.code == code, result.err
+        return result, folder
+
+    return call

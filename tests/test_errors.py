@@ -139,11 +139,6 @@ def test_an_impossible_value_of_a_component(fails):
     assert "PIPELINE.2: UniformSample: clip_len and num_clips must be at least 1" in error
 
 
-def test_several_processes_are_refused_for_now(fails, monkeypatch):
-    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
-    assert "2 processes were launched" in fails()
-
-
 def test_the_command_itself_exits_with_2_and_no_traceback():
     done = subprocess.run(
         [sys.executable, "main.py", "-c", TOY_CONFIG, "-o", "epochs=zero"], cwd=ROOT, capture_output=True, text=True

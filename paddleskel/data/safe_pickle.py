@@ -5,6 +5,7 @@ before it can be called. Files written by numpy 1 and numpy 2, and by Python 2, 
 """
 
 import contextlib
+import io
 import math
 import pickle
 import zipfile
@@ -160,3 +161,9 @@ def read_pickle(path: str | Path, extra: dict[tuple[str, str], Any] | None = Non
     """
     with explain(path), open(path, "rb") as file:
         return SafeUnpickler(file, extra).load()
+
+
+def parse_pickle(data: bytes, path: str | Path) -> Any:
+    """Like `read_pickle`, from bytes that were read already; `path` is for messages."""
+    with explain(path):
+        return SafeUnpickler(io.BytesIO(data)).load()

@@ -8,13 +8,18 @@ import numpy as np
 class BatchSampler:
     """Batches of (position, epoch) for the data loader.
 
-    In training all processes draw the same permutation of an epoch and take every `world_size`-th sample of it,
-    wrapping around so that all have equally many; otherwise order is kept and each sample goes to exactly one process.
+    In training there is one order of an epoch and one cut into global batches of `batch_size` times `world_size`
+    samples; each process takes every `world_size`-th sample of a global batch. So 1 process with batches of 16 and 2
+    processes with batches of 8 take the same steps on the same samples. Where the last global batch has too few samples
+    for all, a process without one repeats the batch's first sample, with weight 0.
+
+    In evaluation order is kept, each batch goes whole to one process and none is repeated.
 
     Args:
         length: samples in the dataset.
+        batch_size: of one process.
         shuffle: training (True) or evaluation (False).
-        drop_last: leave out the last, smaller batch of an epoch.
+        drop_last: leave out the last, smaller global batch of an epoch.
     """
 
     def __init__(
@@ -36,24 +41,56 @@ class BatchSampler:
         """Choose the epoch whose order the next iteration takes; skip the batches before `first_batch`."""
         self.epoch, self.first_batch = epoch, first_batch
 
-    def positions(self) -> np.ndarray:
-        """Return this process's positions of the epoch, in order."""
+    def order(self) -> np.ndarray:
+        """Return the positions of the epoch in the order all processes together go through them."""
         if not self.shuffle:
-            return np.arange(self.rank, self.length, self.world_size)
-        order = np.random.RandomState([self.seed % 2**32, self.epoch]).permutation(self.length)
-        padded = np.resize(order, -(-self.length // self.world_size) * self.world_size)
-        return padded[self.rank :: self.world_size]
+            return np.arange(self.length)
+        return np.random.RandomState([self.seed % 2**32, self.epoch]).permutation(self.length)
+
+    def weight(self, batch: int) -> float:
+        """Return what the mean over this process's part of a training batch counts for in the mean over processes:
+        the part's size over the mean size of the parts.
+        """
+        whole = min((batch + 1) * self._cut, self.length) - batch * self._cut
+        mine = len(range(self.rank, whole, self.world_size))
+        return mine * self.world_size / whole
+
+    @property
+    def _cut(self) -> int:
+        return self.batch_size * self.world_size if self.shuffle else self.batch_size
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
-        if self.shuffle:
-            count = -(-self.length // self.world_size)
-        else:
-            count = len(range(self.rank, self.length, self.world_size))
-        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+        """Batches of this process in a whole epoch."""
+        count = self.length // self._cut if self.drop_last else -(-self.length // self._cut)
+        return count if self.shuffle else len(range(self.rank, count, self.world_size))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        positions = self.positions().tolist()
-        for batch in range(self.first_batch, len(self)):
-            chosen = positions[batch * self.batch_size : (batch + 1) * self.batch_size]
+        order = self.order().tolist()
+        for number in range(self.first_batch, len(self)):
+            if self.shuffle:
+                whole = order[number * self._cut : (number + 1) * self._cut]
+                chosen = whole[self.rank :: self.world_size] or whole[:1]
+            else:
+                batch = number * self.world_size + self.rank
+                chosen = order[batch * self._cut : (batch + 1) * self._cut]
             yield [(position, self.epoch) for position in chosen]
+
+
+class RepeatedBatch(BatchSampler):
+    """The first batch of the first epoch, `steps` times an epoch: a network that cannot learn it has a mistake."""
+
+    def __init__(self, length: int, batch_size: int, steps: int, seed: int = 0, rank: int = 0, world_size: int = 1):
+        super().__init__(length, batch_size, True, seed, False, rank, world_size)
+        self.steps = steps
+
+    def weight(self, batch: int) -> float:
+        return super().weight(0)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        first = BatchSampler(self.length, self.batch_size, True, self.seed, False, self.rank, self.world_size)
+        batch = next(iter(first))
+        for _ in range(self.first_batch, self.steps):
+            yield batch

@@ -111,9 +111,10 @@ def expected_shape(settings: Settings, model: Recognizer) -> tuple[int, ...]:
 
 
 def fingerprint(clips: Sequence[Clip]) -> dict[str, Any]:
-    """Say which samples these are: how many, and a hash of their ids and labels in order."""
-    text = "\n".join(f"{clip.id} {clip.label}" for clip in clips)
-    return {"samples": len(clips), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    """Say which samples these are: how many samples and frames, and a hash of ids, labels and lengths in order."""
+    text = "\n".join(f"{clip.id} {clip.label} {clip.num_frames}" for clip in clips)
+    frames = sum(clip.num_frames for clip in clips)
+    return {"samples": len(clips), "frames": frames, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def check_fit(model: Recognizer, dataset: SkeletonDataset, settings: Settings) -> tuple[int, ...]:

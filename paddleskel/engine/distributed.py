@@ -1,8 +1,27 @@
-"""Which of how many processes this is, as `python -m paddle.distributed.launch` says it."""
+"""Several processes, as `python -m paddle.distributed.launch` starts them: who is who, and what they exchange.
 
+Paddle does the work: NCCL on GPUs, Gloo on CPUs, DataParallel for the gradients. With one process every function here
+returns at once.
+"""
+
+import contextlib
 import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import paddle
+import paddle.distributed as dist
+from paddle import nn
 
 from paddleskel.errors import UserError
+from paddleskel.nn.sync import synchronize_batch_norm
+
+_PATIENCE = 1800.0  # seconds to wait for a process that does not come
+_LINGER = 8.0  # seconds; the launcher looks at its processes every second or two
+_BROKEN = ("gloo", "nccl", "connection reset", "tcpstore", "tcp_utils", "socket", "connection closed")
+_meetings = 0
 
 
 def rank() -> int:
@@ -15,12 +34,112 @@ def world_size() -> int:
     return int(os.environ.get("PADDLE_TRAINERS_NUM", "1") or 1)
 
 
-def check_single_process() -> None:
-    """Stop where several processes were launched: gradients are not exchanged yet, so each would train a model of
-    its own.
+def start() -> None:
+    """Connect the processes. Call it after the device is chosen."""
+    if world_size() > 1 and not dist.is_initialized():
+        dist.init_parallel_env()
+
+
+def meet(what: str) -> None:
+    """Wait until all processes are here, before they exchange something.
+
+    Paddle's Gloo gives up on a process that is 30 seconds late, and a batch or a checkpoint may well take longer; here
+    the patience is half an hour. NCCL waits by itself.
+
+    Raises:
+        UserError: names the processes that did not come.
     """
-    if world_size() > 1:
+    global _meetings
+    if world_size() == 1 or not paddle.get_device().startswith("cpu"):
+        return
+    store = paddle.base.core.create_or_get_global_tcp_store()
+    _meetings += 1
+    store.add(f"paddleskel/{_meetings}/{rank()}", 1)
+    began, missing = time.monotonic(), list(range(world_size()))
+    while missing := [other for other in missing if not store.add(f"paddleskel/{_meetings}/{other}", 0)]:
+        waited = time.monotonic() - began
+        if waited > _PATIENCE:
+            raise UserError(
+                f"process {', '.join(map(str, missing))} did not come to the {what} within {_PATIENCE:g} s; its own "
+                "log says what it was doing"
+            )
+        time.sleep(0.0005 if waited < 1 else 0.05)
+
+
+def total(values: Sequence[float]) -> list[float]:
+    """Return the sums of each value over all processes, the same bits in each."""
+    if world_size() == 1:
+        return list(values)
+    tensor = paddle.to_tensor(np.array(values, np.float64))
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def gather(array: np.ndarray) -> np.ndarray:
+    """Return the rows of all processes' arrays one below the other, rank by rank. Their numbers may differ."""
+    if world_size() == 1:
+        return array
+    counts: list = []
+    dist.all_gather(counts, paddle.to_tensor(np.array([len(array)], np.int64)))
+    counts = [count.item() for count in counts]
+    padded = np.zeros((max(counts), *array.shape[1:]), array.dtype)
+    padded[: len(array)] = array
+    parts: list = []
+    dist.all_gather(parts, paddle.to_tensor(padded))
+    return np.concatenate([part.numpy()[:count] for part, count in zip(parts, counts)])
+
+
+def from_first(content: bytes | None) -> bytes:
+    """Return what rank 0 passes, in every process. Others pass None."""
+    if world_size() == 1:
+        return content
+    meet("first process's news")
+    size = paddle.to_tensor(np.array([len(content or b"")], np.int64))
+    dist.broadcast(size, 0)
+    if rank() == 0:
+        data = paddle.to_tensor(np.frombuffer(content, np.uint8).copy())
+    else:
+        data = paddle.zeros([size.item()], "uint8")
+    if size.item():
+        dist.broadcast(data, 0)
+    return data.numpy().tobytes()
+
+
+def share_statistics(model: nn.Layer) -> None:
+    """Give every process rank 0's running means and variances, which each keeps of its own samples."""
+    for tensor in model.state_dict().values() if world_size() > 1 else ():
+        if tensor.stop_gradient:
+            dist.broadcast(tensor, 0)
+
+
+def parallel(model: nn.Layer, sync_bn: bool) -> nn.Layer:
+    """Return the network as training calls it: gradients are averaged over the processes, BatchNorm takes its
+    statistics over all of them if `sync_bn`. The parameters stay those of `model`; rank 0's are given to all.
+    """
+    if world_size() == 1:
+        return model
+    if sync_bn:
+        synchronize_batch_norm(model)
+    meet("start")
+    return paddle.DataParallel(model)
+
+
+@contextlib.contextmanager
+def contact() -> Iterator[None]:
+    """Say plainly that another process has gone away, where an exchange fails for it.
+
+    This process then waits a little before it ends, so that the launcher finds the one that failed first, and shows
+    its log.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if world_size() == 1 or not any(sign in str(error).lower() for sign in _BROKEN):
+            raise
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        print(f"process {rank()}: lost contact with another process ({reason})", file=sys.stderr, flush=True)
+        time.sleep(_LINGER)
         raise UserError(
-            f"{world_size()} processes were launched, but training and testing run on one process so far; "
-            "use 1 in tools/dist_train.sh and tools/dist_test.sh"
-        )
+            f"process {rank()} of {world_size()}: another process has ended; its own log says why (workerlog.N in the "
+            "folder of --log_dir). --resume auto continues the run"
+        ) from error

@@ -5,57 +5,106 @@ from collections.abc import Callable
 import numpy as np
 import paddle
 
-from paddleskel.data.dataset import SkeletonDataset, collate
+from paddleskel.data.loader import Loader
 from paddleskel.data.sampler import BatchSampler
-from paddleskel.metrics import softmax
+from paddleskel.engine import distributed
+from paddleskel.engine.build import Data, part_of
+from paddleskel.engine.log import EpochProgress, Log
+from paddleskel.engine.settings import Settings
+from paddleskel.metrics import cross_entropy, softmax, top_k_accuracy
 from paddleskel.results import Results
 
 
-def make_loader(dataset: SkeletonDataset, sampler: BatchSampler, num_workers: int) -> paddle.io.DataLoader:
-    """Return a loader of (inputs, labels, positions); its workers live as long as it does."""
-    return paddle.io.DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        return_list=True,
-    )
+def make_eval_loader(settings: Settings, data: Data, part: str) -> Loader:
+    """Return the loader of the validation or test split. Batches hold about `batch_size` clips unless a size is set."""
+    section, sizes = part_of(settings, part), settings.DATASET
+    size = sizes.valid_batch_size if part == "valid" else sizes.test_batch_size
+    size = size or max(1, sizes.batch_size // section.num_clips)
+    dataset = data.dataset(part)
+    sampler = BatchSampler(len(dataset), size, rank=distributed.rank(), world_size=distributed.world_size())
+    return Loader(dataset, sampler, sizes.num_workers, sizes.worker_timeout)
 
 
 def evaluate(
     model: paddle.nn.Layer,
-    loader: paddle.io.DataLoader,
+    loader: Loader,
     class_names: list[str] | None = None,
     amp: str | None = None,
     on_batch: Callable[[int, int, np.ndarray, np.ndarray], None] | None = None,
+    amp_dtype: str = "auto",
 ) -> Results:
     """Run a network over a loader; scores of a sample's clips are averaged, as logits and as probabilities.
+
+    With several processes each takes whole batches in turn, with rank 0's running statistics, and all return the
+    scores of all samples in the split's order: the same bits as one process gives.
 
     Args:
         on_batch: called after each batch with its number, the number of batches, its logits and its labels.
     """
     was_training = model.training
     model.eval()
-    logits, probs, labels, positions = [], [], [], []
+    distributed.meet("evaluation")
+    distributed.share_statistics(model)
+    batches = []
     with paddle.no_grad():
-        for number, (inputs, label, position) in enumerate(loader):
-            with paddle.amp.auto_cast(enable=amp is not None, level=amp or "O1", dtype=amp_dtype()):
-                scores = model(inputs.flatten(0, 1))
-            scores = scores.astype("float32").numpy().reshape(len(label), inputs.shape[1], -1)
-            logits.append(scores.mean(axis=1))
-            probs.append(softmax(scores).mean(axis=1).astype(np.float32))
-            labels.append(label.numpy())
-            positions.append(position.numpy())
+        for number, (inputs, labels, positions) in enumerate(loader):
+            with paddle.amp.auto_cast(enable=amp is not None, level=amp or "O1", dtype=half_type(amp_dtype)):
+                scores = model(paddle.to_tensor(inputs).flatten(0, 1))
+            scores = scores.astype("float32").numpy().reshape(len(labels), inputs.shape[1], -1)
+            logits, probs = scores.mean(axis=1), softmax(scores).mean(axis=1).astype(np.float32)
+            batches.append((logits, probs, labels, positions))
             if on_batch:
-                on_batch(number, len(loader), logits[-1], labels[-1])
+                on_batch(number, len(loader), logits, labels)
     if was_training:
         model.train()
-    dataset = loader.dataset
-    ids = [dataset.clips[position].id for position in np.concatenate(positions)]
-    return Results(ids, np.concatenate(labels), np.concatenate(logits), np.concatenate(probs), class_names)
+    classes = class_count(model)
+    empty = (np.zeros((0, classes), np.float32), np.zeros((0, classes), np.float32), *[np.zeros(0, np.int64)] * 2)
+    distributed.meet("end of the evaluation")
+    gathered = [distributed.gather(np.concatenate(parts)) for parts in zip(empty, *batches)]
+    order = np.argsort(gathered[3], kind="stable")
+    logits, probs, labels, positions = (array[order] for array in gathered)
+    return Results([loader.dataset.clips[position].id for position in positions], labels, logits, probs, class_names)
 
 
-def amp_dtype() -> str:
-    """The half type of mixed precision: float16 on a GPU, bfloat16 on a CPU."""
+def class_count(model: paddle.nn.Layer) -> int:
+    return model.head.fc.weight.shape[1]
+
+
+def validate_epoch(
+    model: paddle.nn.Layer,
+    loader: Loader,
+    log: Log,
+    settings: Settings,
+    epoch: int,
+    on_batch: Callable[[], None] | None = None,
+) -> dict[str, float]:
+    """Score the validation split; return its metrics, exact over samples. on_batch: called after every batch."""
+    top = min(5, settings.num_classes)
+    bar = EpochProgress(log, "val", epoch + 1, settings.epochs, len(loader), interval=settings.log_interval)
+
+    def report(number: int, _batches: int, logits: np.ndarray, labels: np.ndarray) -> None:
+        values = None
+        if bar.wants_values(number):
+            values = {"loss": cross_entropy(logits, labels), "top1": top_k_accuracy(logits, labels)}
+        bar.step_done(number, len(labels), values)
+        if on_batch:
+            on_batch()
+
+    results = evaluate(model, loader, amp=settings.amp, on_batch=report, amp_dtype=settings.amp_dtype)
+    names = ["top_k_accuracy", "mean_class_accuracy"]
+    metrics = results.metrics(names, [1, top], settings.METRIC.average_clips)
+    values = {
+        "val_loss": results.loss(),
+        "val_top1": metrics["top1_acc"],
+        f"val_top{top}": metrics[f"top{top}_acc"],
+        "val_mean_class_accuracy": metrics["mean_class_accuracy"],
+    }
+    bar.finish({"loss": values["val_loss"], "top1": values["val_top1"], f"top{top}": values[f"val_top{top}"]})
+    return values
+
+
+def half_type(wanted: str = "auto") -> str:
+    """The half type of mixed precision; "auto": float16 on a GPU, bfloat16 on a CPU."""
+    if wanted != "auto":
+        return wanted
     return "float16" if paddle.get_device().startswith("gpu") else "bfloat16"

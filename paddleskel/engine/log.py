@@ -4,16 +4,20 @@ The lines have PaddleVideo's wording, so that scripts which read its logs read t
 epoch are one progress bar instead; train.log always holds the lines.
 """
 
+import contextlib
 import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
+
+from paddleskel.errors import UserError
+from paddleskel.files import write_atomically
 
 
 class Log:
@@ -26,7 +30,7 @@ class Log:
 
     def __init__(self, path: Path | None = None, quiet: bool = False):
         self.file: TextIO | None = open(path, "a", encoding="utf-8") if path else None
-        self.quiet = quiet
+        self.quiet, self.broken = quiet, False
         self.interactive = sys.stdout.isatty() and not quiet
 
     def line(self, text: str, console: bool = True) -> None:
@@ -36,12 +40,24 @@ class Log:
             tqdm.write(stamped, file=sys.stdout)
             sys.stdout.flush()
         if self.file:
-            self.file.write(stamped + "\n")
-            self.file.flush()
+            self.broken = _write(self.file, stamped, self.broken)
 
     def close(self) -> None:
         if self.file:
-            self.file.close()
+            with contextlib.suppress(OSError):
+                self.file.close()
+
+
+def _write(file: TextIO, line: str, broken: bool) -> bool:
+    """Append a line; return whether that failed, which is said once: a full disk must not end a run for its log."""
+    try:
+        file.write(line + "\n")
+        file.flush()
+    except OSError as error:
+        if not broken:
+            print(f"WARNING: {file.name}: cannot be written: {error.strerror or error}", file=sys.stderr)
+        return True
+    return False
 
 
 class EpochProgress:
@@ -145,14 +161,14 @@ class Scalars:
 
     Args:
         folder: where the files go.
-        keep_epochs: when resuming, how many epochs of an earlier metrics.jsonl to keep.
+        records: of the epochs before, when resuming; the file starts with them.
     """
 
-    def __init__(self, folder: Path, keep_epochs: int = 0):
-        self.folder = folder
+    def __init__(self, folder: Path, records: Sequence[dict[str, Any]] = ()):
+        self.folder, self.broken = folder, False
+        self.records = list(records)
         path = folder / "metrics.jsonl"
-        self.records = [record for record in read_json_lines(path) if record["epoch"] <= keep_epochs]
-        path.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+        write_atomically(path, "".join(json.dumps(record) + "\n" for record in self.records))
         self.file = open(path, "a", encoding="utf-8")
         try:
             from visualdl import LogWriter
@@ -164,8 +180,7 @@ class Scalars:
     def add(self, record: dict[str, Any]) -> None:
         """Write one epoch's record; it has "epoch", counted from 1."""
         self.records.append(record)
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
+        self.broken = _write(self.file, json.dumps(record), self.broken)
         for key, value in record.items() if self.visualdl else ():
             if key != "epoch" and isinstance(value, (int, float)):
                 self.visualdl.add_scalar(tag=key, value=value, step=record["epoch"])
@@ -174,8 +189,12 @@ class Scalars:
         """Draw the curves and close the files."""
         from paddleskel.report.curves import draw_curves
 
-        self.file.close()
+        with contextlib.suppress(OSError):
+            self.file.close()
         if self.visualdl:
             self.visualdl.close()
-        if self.records:
-            draw_curves(self.records, self.folder / "curves.png")
+        try:
+            if self.records:
+                draw_curves(self.records, self.folder / "curves.png")
+        except UserError as error:
+            print(f"WARNING: {error}", file=sys.stderr)

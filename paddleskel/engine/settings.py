@@ -59,6 +59,7 @@ class DatasetSettings:
     store: read annotation pickles through a memory-mapped store that is made once: beside the pickle (true), in the
         folder given, or not at all (false).
     cache_steps: keep the results of the PIPELINE's first steps, those that draw nothing, in the store.
+    worker_timeout: seconds after which a data worker that gives no batch is replaced.
     """
 
     train: TrainSplit
@@ -68,6 +69,7 @@ class DatasetSettings:
     valid_batch_size: int | None = None
     test_batch_size: int | None = None
     num_workers: int = 2
+    worker_timeout: float = 300.0
     drop_last: bool = False
     store: bool | str = True
     cache_steps: bool = False
@@ -78,6 +80,8 @@ class DatasetSettings:
                 raise ValueError(f"{key}: must be at least 1, not {getattr(self, key)}")
         if self.num_workers < 0:
             raise ValueError(f"num_workers: must not be negative, not {self.num_workers}")
+        if self.worker_timeout <= 0:
+            raise ValueError(f"worker_timeout: must be positive, not {self.worker_timeout}")
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,15 @@ class Settings:
     val_interval, save_interval: epochs between validations and between numbered checkpoints (the last epoch always is
         one).
     class_names: a list, or the path of a text file with one name a line; default: the annotation file's own.
-    amp: mixed precision, O1 or O2.
+    amp: mixed precision, O1 or O2. amp_dtype: its half type; auto is float16 on a GPU and bfloat16 on a CPU.
+    sync_bn: with several processes, BatchNorm statistics over the batches of all.
+    keep: how many numbered checkpoints to keep, the newest; default: all.
+    save_minutes: save the state of the run so often within an epoch too; null: only at its end.
+    on_save_error: what a full disk or a lost folder does, "continue" (try again with the next save) or "stop".
+    on_nonfinite: what a loss or gradient that is NaN or infinite does, "stop" or "skip" the step.
+    early_stop: end after so many epochs without a better validation score.
+    preempt_file: end, with the state saved, as soon as this file exists.
+    overfit_one_batch: train on the first batch alone, max_iters (or 100) steps an epoch.
     """
 
     model_name: str
@@ -154,6 +166,15 @@ class Settings:
     seed: int = 1234
     deterministic: bool = False
     amp: Literal["O1", "O2"] | None = None
+    amp_dtype: Literal["auto", "float16", "bfloat16"] = "auto"
+    sync_bn: bool = False
+    keep: int | None = None
+    save_minutes: float | None = 10.0
+    on_save_error: Literal["continue", "stop"] = "continue"
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    early_stop: int | None = None
+    preempt_file: str | None = None
+    overfit_one_batch: bool = False
     log_interval: int = 10
     save_interval: int = 1
     val_interval: int = 1
@@ -161,7 +182,7 @@ class Settings:
     output_dir: str | None = None
 
     def __post_init__(self):
-        for key in ("epochs", "log_interval", "save_interval", "val_interval", "max_iters"):
+        for key in ("epochs", "log_interval", "save_interval", "val_interval", "max_iters", "keep", "early_stop"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, not {getattr(self, key)}")
         if self.num_classes < 2:

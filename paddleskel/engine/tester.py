@@ -6,11 +6,11 @@ from pathlib import Path
 
 from paddleskel.convert.weights import read_weights
 from paddleskel.data.transforms.stream import parse_stream
+from paddleskel.engine import distributed
 from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_name, pipeline_of
-from paddleskel.engine.evaluator import evaluate
+from paddleskel.engine.evaluator import evaluate, make_eval_loader
 from paddleskel.engine.log import Log
 from paddleskel.engine.settings import Settings
-from paddleskel.engine.trainer import make_eval_loader
 from paddleskel.errors import UserError
 from paddleskel.models.checkpoint import load_into
 from paddleskel.results import Results, check_format
@@ -66,7 +66,8 @@ def run_test(
     data = Data(settings)
     loader = make_eval_loader(settings, data, "test")
     check_fit(model, loader.dataset, settings)
-    log = Log()
+    first = distributed.rank() == 0
+    log = Log(quiet=not first)
     for note in notes:
         log.line(note)
 
@@ -76,7 +77,7 @@ def run_test(
 
     log.line(f"testing {weights} on {len(loader.dataset)} samples, {settings.DATASET.test.num_clips} clips each")
     results = replace(
-        evaluate(model, loader, data.class_names(), settings.amp, report),
+        evaluate(model, loader, data.class_names(), settings.amp, report, settings.amp_dtype),
         train_counts=checkpoint.meta.get("train_data", {}).get("class_counts"),
         config=config,
         data={**part_name(settings, "test"), **fingerprint(loader.dataset.clips)},
@@ -88,7 +89,7 @@ def run_test(
     metrics = results.metrics(names or rule.names, rule.topk, rule.average_clips, rule.count_predicted, rule.shots)
     for name, value in metrics.items():
         log.line(f"{name}: {value:.4f}")
-    if out:
+    if out and first:
         results.save(Path(out))
         log.line(f"writing results to {out}")
     return results

@@ -1,8 +1,8 @@
 """Weights files: `<name>.pdparams` holds a network.
 
 A .pdparams file is what `paddle.save(model.state_dict())` writes, a pickled mapping of arrays, and `paddle.load` reads
-it; one more entry, "paddleskel", holds the config, the epoch and the scores as JSON text. Files are read by a reader
-that cannot run code.
+it; one more entry, "paddleskel", holds the config, the epoch and the scores as JSON text, and a checksum follows the
+pickle. Files are read by a reader that cannot run code.
 """
 
 import json
@@ -15,9 +15,9 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from paddleskel.data.safe_pickle import read_pickle
+from paddleskel.data.safe_pickle import explain, parse_pickle
 from paddleskel.errors import UserError
-from paddleskel.files import write_atomically
+from paddleskel.files import seal, unseal, write_atomically
 
 META = "paddleskel"
 
@@ -33,16 +33,27 @@ class Checkpoint:
 def save_checkpoint(path: Path, model: nn.Layer, meta: dict[str, Any]) -> None:
     """Write a network's parameters and buffers and a JSON-able record about them."""
     state = {name: tensor.astype("float32").numpy() for name, tensor in model.state_dict().items()}
-    write_atomically(path, pickle.dumps({**state, META: json.dumps(meta)}, protocol=4))
+    write_arrays(path, state, meta)
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any], previous: Path | None = None) -> None:
+    """Write arrays and a JSON-able record atomically, with a checksum. previous: keep the old file under this name."""
+    write_atomically(path, seal(pickle.dumps({**arrays, META: json.dumps(meta)}, protocol=4)), previous)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a .pdparams file of ours or of any Paddle program.
 
     Raises:
-        UserError: missing, truncated, or not a mapping of arrays.
+        UserError: missing, truncated, damaged, or not a mapping of arrays.
     """
-    content = read_pickle(path)
+    with explain(path):
+        return parse_checkpoint(Path(path).read_bytes(), path)
+
+
+def parse_checkpoint(data: bytes, path: str | Path) -> Checkpoint:
+    """Read the bytes of a .pdparams or .pdopt file; `path` is for messages."""
+    content = parse_pickle(unseal(data, path), path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a checkpoint: expected a mapping of arrays, found a {type(content).__name__}")
     meta = content.pop(META, None)
@@ -50,9 +61,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not state:
         raise UserError(f"{path}: not a checkpoint: holds no arrays")
     try:
-        return Checkpoint(state, json.loads(meta) if meta else {})
-    except (TypeError, ValueError) as error:
+        meta = json.loads(meta) if meta else {}
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its record is damaged: {error}") from error
+    if not isinstance(meta, dict):
+        raise UserError(f"{path}: its record is damaged: a {type(meta).__name__} in place of a mapping")
+    return Checkpoint(state, meta)
 
 
 def _array(value: Any) -> np.ndarray | None:

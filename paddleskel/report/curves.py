@@ -1,7 +1,10 @@
 """Training curves as a picture."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
+
+from paddleskel.files import write_atomically
 
 
 def draw_curves(records: Sequence[dict], path: Path) -> None:
@@ -28,5 +31,7 @@ def draw_curves(records: Sequence[dict], path: Path) -> None:
         if len(series) > 1:
             axis.legend()
     axes[1].set_ylim(0, 1.02)
-    figure.savefig(path, dpi=110)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110)
     pyplot.close(figure)
+    write_atomically(path, image.getvalue())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paddleskel.data.dataset import SkeletonDataset, collate, load_clips
-from paddleskel.data.sampler import BatchSampler
+from paddleskel.data.sampler import BatchSampler, RepeatedBatch
 from paddleskel.data.sources.toy import CLASS_NAMES, make_toy
 from paddleskel.data.transforms import build_pipeline
 from paddleskel.errors import UserError
@@ -73,9 +73,42 @@ def test_an_epoch_can_start_in_the_middle():
 def test_processes_share_the_samples(world):
     shares = [drawn(BatchSampler(10, 2, rank=rank, world_size=world)) for rank in range(world)]
     assert sorted(itertools.chain(*shares)) == list(range(10))  # evaluation: each sample once
-    shares = [drawn(BatchSampler(10, 2, True, rank=rank, world_size=world)) for rank in range(world)]
-    assert len({len(share) for share in shares}) == 1  # training: equally many steps
-    assert set(itertools.chain(*shares)) == set(range(10))
+    samplers = [BatchSampler(10, 2, True, rank=rank, world_size=world) for rank in range(world)]
+    assert len({len(list(sampler)) for sampler in samplers}) == 1  # training: equally many steps
+    counted = [
+        position
+        for sampler in samplers
+        for number, batch in enumerate(sampler)
+        for position, _ in batch
+        if sampler.weight(number)
+    ]
+    assert sorted(counted) == list(range(10))
+
+
+@pytest.mark.parametrize(("length", "world"), [(10, 2), (9, 2), (13, 4), (12, 4)])
+def test_the_number_of_processes_does_not_change_the_steps(length, world):
+    """1 process with batches of 4 or 8 against `world` processes with batches of 2."""
+    alone = list(BatchSampler(length, 2 * world, True, seed=5))
+    samplers = [BatchSampler(length, 2, True, seed=5, rank=rank, world_size=world) for rank in range(world)]
+    parts = [list(sampler) for sampler in samplers]
+    for step, whole in enumerate(alone):
+        means = [sampler.weight(step) for sampler in samplers]
+        assert np.mean(means) == pytest.approx(1)
+        union = [item for sampler, part in zip(samplers, parts) if sampler.weight(step) for item in part[step]]
+        assert sorted(union) == sorted(whole)
+        # the mean over processes of weighted means over parts is the mean over the whole
+        value = lambda items: np.mean([position**2 for position, _ in items])
+        weighted = [sampler.weight(step) * value(part[step]) for sampler, part in zip(samplers, parts)]
+        assert np.mean(weighted) == pytest.approx(value(whole))
+
+
+def test_one_batch_is_repeated():
+    sampler = RepeatedBatch(10, 4, steps=3, seed=1)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 3
+    assert batches[0] == batches[1] == batches[2] == next(iter(BatchSampler(10, 4, True, seed=1)))
+    sampler.set_epoch(2, first_batch=2)
+    assert list(sampler) == batches[:1]
 
 
 # ---- the toy set ----
