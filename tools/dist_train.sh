@@ -8,5 +8,7 @@ fi
 config=$1 num=$2
 shift 2
 main=$(dirname "$0")/../main.py
-exec "${PYTHON:-python}" -m paddle.distributed.launch --log_dir output/launch --nproc_per_node="$num" \
+# further options of the launcher go into LAUNCH, as in LAUNCH="--master=10.0.0.1:8090 --nnodes=2"
+# shellcheck disable=SC2086
+exec "${PYTHON:-python}" -m paddle.distributed.launch --log_dir "${LOG_DIR:-output/launch}" --nproc_per_node="$num" ${LAUNCH:-} \
     "$main" -c "$config" "$@"
