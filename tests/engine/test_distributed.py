@@ -112,9 +112,10 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on(options, pair, tmp_pa
     arguments = (TOY_CONFIG, 2, *options, "-o", f"output_dir={tmp_path}", "--validate", "-o", "DATASET.batch_size=8",
                  "-o", "sync_bn=true", "--resume", "auto", "-o", "save_minutes=0.0")  # fmt: skip
     process = start("tools/dist_train.sh", tmp_path, *arguments)
-    for line in process.stdout:
-        if "1/2  ] train step:2" in line:
-            break
+    log = tmp_path / "launch" / "workerlog.0"  # the launcher passes it on only every two seconds
+    while not (log.is_file() and "1/2  ] train step:1" in log.read_text()):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
     os.kill(process_of(process, 1), signal.SIGKILL)
     began = time.monotonic()
     out = finish(process)
@@ -124,7 +125,7 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on(options, pair, tmp_pa
     process = start("tools/dist_train.sh", tmp_path, *arguments)
     out = finish(process)
     assert process.returncode == 0, out
-    assert "resuming after epoch 0 and" in out
+    assert "resuming after epoch" in out
     a, b = (read_checkpoint(folder / f"{NAME}_last.pdparams").state for folder in (pair[0], tmp_path))
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert [record["epoch"] for record in records(tmp_path)] == [1, 2]
