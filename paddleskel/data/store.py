@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from paddleskel.data.annotation import AnnotationFile
 from paddleskel.data.clip import Clip
 from paddleskel.errors import UserError
 from paddleskel.skeleton.layout import Layout
@@ -98,6 +99,19 @@ class Store:
             id=self._ids[position].decode(),
             image_size=(height, width) if height else None,
         )
+
+    def annotations(self) -> AnnotationFile:
+        """The content as an annotation file's; arrays are views of the files."""
+        listed = []
+        for position in range(len(self)):
+            clip = self.clip(position)
+            item = {"frame_dir": clip.id, "total_frames": clip.num_frames, "keypoint": clip.keypoint}
+            item |= {"label": clip.label} if clip.label >= 0 else {}
+            item |= {} if clip.score is None else {"keypoint_score": clip.score}
+            item |= {} if clip.image_size is None else {"img_shape": clip.image_size}
+            listed.append(item)
+        splits = {name: [self.id(position) for position in places] for name, places in self.splits.items()}
+        return AnnotationFile(self.name, listed, splits, self.class_names)
 
     def select(self, split: str | None, layout: Layout, num_classes: int | None) -> "StoreClips":
         """Return the samples of a split, or all; check joints and labels.

@@ -4,7 +4,7 @@ A layout is data (`layouts/*.yaml`, or the same mapping inline in a config). Bon
 derived from it, so a new skeleton needs no code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -110,6 +110,18 @@ class Layout:
 def layout_names() -> list[str]:
     """The layouts that come with paddleskel."""
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def guess_layout(joints: Sequence[int], axes: Sequence[int]) -> Layout | None:
+    """The layout that data of so many joints and coordinates usually have; None where that is open."""
+    usual = {
+        **{(17, 2): "coco", (18, 2): "openpose", (25, 2): "openpose25", (26, 2): "halpe26", (133, 2): "coco_wholebody"},
+        **{(25, 3): "nturgb+d", (20, 3): "nw_ucla", (33, 3): "mediapipe_pose", (21, 3): "handmp"},
+    }
+    if len(joints) != 1 or len(axes) != 1:
+        return None
+    name = usual.get((joints[0], axes[0]))
+    return load_layout(name) if name else None
 
 
 def load_layout(spec: str | Mapping | Layout) -> Layout:

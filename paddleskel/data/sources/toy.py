@@ -344,8 +344,10 @@ def _photograph(camera: np.ndarray, present: np.ndarray, rng: Random) -> dict[st
         gone = slice(start, start + rng.randint(3, max(4, frames // 3)))
         pixels[person, gone, joint] = 0
         score[person, gone, joint] = 0
-    pixels[~present] = 0
-    score[~present] = 0
+    beyond = ((pixels < 0) | (pixels > (width, height))).any(axis=-1)  # nothing is found outside the picture
+    gone = beyond | ~present[..., None]
+    pixels[gone] = 0
+    score[gone] = 0
     return {
         "keypoint": pixels.astype(np.float16),
         "keypoint_score": score.astype(np.float16),
