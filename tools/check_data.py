@@ -79,12 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
     layout: Layout | None = load_layout(flags.layout) if flags.layout else None
     num_classes, pixels = None, True
     if flags.config:
+        from paddleskel.engine.build import takes_pixels
         from paddleskel.engine.settings import load_settings
 
         settings, _ = load_settings(flags.config, flags.override)
-        layout, num_classes = settings.load_layout(), settings.num_classes
-        pixels = any(step["name"] == "PreNormalize2D" and step.get("mode", "fix") == "fix" and
-                     not step.get("image_size") for step in settings.PIPELINE)  # fmt: skip
+        layout, num_classes, pixels = settings.load_layout(), settings.num_classes, takes_pixels(settings)
     file = open_data(flags.file)
     report = examine(file, layout, num_classes, pixels)
     if flags.json:

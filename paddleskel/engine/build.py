@@ -10,6 +10,7 @@ import numpy as np
 from paddleskel.data.annotation import AnnotationFile, read_annotations
 from paddleskel.data.clip import Clip
 from paddleskel.data.dataset import SkeletonDataset, load_clips
+from paddleskel.data.doctor.quick import quick_check
 from paddleskel.data.long_tail import thin
 from paddleskel.data.store import Store, StoreClips, is_store
 from paddleskel.data.store_files import cached_steps, store_of
@@ -47,12 +48,19 @@ def pipeline_of(settings: Settings, part: Part) -> Pipeline:
     return build_pipeline(settings.PIPELINE, settings.load_layout(), settings.stream, part == "train", clips)
 
 
+def takes_pixels(settings: Settings) -> bool:
+    """Whether the pipeline needs each sample's img_shape, and so takes 2D coordinates for pixels."""
+    steps = [step for step in settings.PIPELINE if step["name"] == "PreNormalize2D"]
+    return any(step.get("mode", "fix") == "fix" and not step.get("image_size") for step in steps)
+
+
 class Data:
     """The annotation files of a config, each read once."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self._files: dict[str, AnnotationFile | Store] = {}
+        self._clips: dict[Part, Sequence[Clip]] = {}
 
     def dataset(self, part: Part) -> SkeletonDataset:
         """Read and check a split; return it behind the pipeline of its phase."""
@@ -61,12 +69,23 @@ class Data:
         clips = load_clips(self._open(section.file), section.split, settings.load_layout(), settings.num_classes)
         if part == "train" and section.long_tail:
             clips = thin(clips, section.long_tail, settings.num_classes, section.split)
+        self._clips[part] = clips
         if settings.DATASET.cache_steps:
             if not isinstance(clips, StoreClips):
                 raise UserError(f"DATASET.cache_steps: {section.file} is not read through a store (DATASET.store)")
             steps, pipeline = pipeline.split()
             clips = StoreClips(cached_steps(clips.store, steps), clips.positions) if steps else clips
         return SkeletonDataset(clips, pipeline, settings.seed, section.repeat if part == "train" else 1)
+
+    def check(self, valid: bool) -> list[str]:
+        """Give the training split, and the validation split if it has been read too, the doctor's short visit.
+
+        Raises:
+            UserError: data on which training would silently learn nothing.
+        """
+        if not self.settings.DATASET.check:
+            return []
+        return quick_check(self._clips["train"], self._clips["valid"] if valid else None, takes_pixels(self.settings))
 
     def _open(self, path: str) -> AnnotationFile | Store:
         """Open a file of the config once: a store, a pickle's store, or the pickle itself."""

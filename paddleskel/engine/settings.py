@@ -59,6 +59,7 @@ class DatasetSettings:
     store: read annotation pickles through a memory-mapped store that is made once: beside the pickle (true), in the
         folder given, or not at all (false).
     cache_steps: keep the results of the PIPELINE's first steps, those that draw nothing, in the store.
+    check: look through the training data before training, and stop where it would be in vain.
     worker_timeout: seconds after which a data worker that gives no batch is replaced.
     """
 
@@ -73,6 +74,7 @@ class DatasetSettings:
     drop_last: bool = False
     store: bool | str = True
     cache_steps: bool = False
+    check: bool = True
 
     def __post_init__(self):
         for key in ("batch_size", "valid_batch_size", "test_batch_size"):

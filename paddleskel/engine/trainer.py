@@ -81,6 +81,8 @@ def train(
         train_set, sampler, settings.DATASET.num_workers, settings.DATASET.worker_timeout, lambda text: log.line(text)
     )
     valid_loader = make_eval_loader(settings, data, "valid") if validate else None
+    for remark in data.check(valid=validate):
+        log.line(remark)
 
     steps = min(len(sampler), settings.max_iters or len(sampler))
     rule, half = settings.OPTIMIZER, half_type(settings.amp_dtype)

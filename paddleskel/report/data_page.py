@@ -38,7 +38,7 @@ td.bar { width: 60%; }
 td.bar i { display: block; height: .8rem; background: var(--bar); border-radius: 2px; }
 svg { max-width: 100%; } svg rect { fill: var(--bar); }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
-ul { margin: .3rem 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
+.soft { overflow-wrap: anywhere; }
 """
 
 
@@ -107,14 +107,14 @@ def _numbers(report: Report) -> str:
 
 def _finding(finding: Finding, clips: _Clips) -> str:
     about = finding.to_dict()
-    names = "".join(f"<li>{escape(name)}</li>" for name in finding.names[:20])
-    more = f"<li>and {len(finding.names) - 20} more</li>" if len(finding.names) > 20 else ""
+    names = ", ".join(map(escape, finding.names[:20]))
+    names += f" and {len(finding.names) - 20} more" if len(finding.names) > 20 else ""
     animations = "".join(clips.animation(name) for name in finding.names[:2])
     fixed = " <code>--fix</code> does." if about["fixable"] else ""
     return (
         f'<details class="{finding.level}"><summary><b>{finding.level}</b> {escape(finding.text)}</summary>'
         f"<p>What it does: {escape(about['effect'])}.<br>How to mend it: {escape(about['cure'])}.{fixed}</p>"
-        f'<ul class="soft">{names}{more}</ul><div class="grid">{animations}</div></details>\n'
+        f'<p class="soft">{names}</p><div class="grid">{animations}</div></details>\n'
     )
 
 
@@ -133,7 +133,7 @@ def _class_bars(report: Report) -> str:
 
 def _class_name(report: Report, label: int) -> str:
     names = report.summary["class_names"]
-    return f"{label} {names[label]}" if names and label < len(names) else str(label)
+    return f"{label} {names[label]}" if names and label < len(names) else f"class {label}"
 
 
 def _histogram(values: Sequence[float], unit: str, bins: int = 40) -> str:
