@@ -77,6 +77,6 @@ def _spoken(finding: Finding) -> str:
 
 def _stop(what: str) -> UserError:
     return UserError(
-        f"DATASET.train: {what}. Nothing was trained; tools/check_data.py says more, and DATASET.check=false trains all "
-        "the same"
+        f"DATASET.train: {what}. Nothing was trained; tools/check_data.py says more, and DATASET.check=false trains "
+        "all the same"
     )
