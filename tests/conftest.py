@@ -123,3 +123,21 @@ def train(run, toy_options, tmp_path):
         return result, folder
 
     return call
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, toy_options, toy_file):
+    """The toy config trained for two epochs and exported; (folder, weights). Do not write into the folder."""
+    import export_model
+
+    import main
+
+    folder = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        assert main.main(["-c", TOY_CONFIG, *toy_options, "-o", f"output_dir={folder}", "--validate"]) == 0
+        weights = folder / "STGCN_PlusPlus_toy_best.pdparams"
+        overrides = ["--override" if part == "-o" else part for part in toy_options]
+        arguments = ["-c", TOY_CONFIG, *overrides, "-p", str(weights), "-o", str(folder / "model")]
+        assert export_model.main(arguments) == 0
+    return folder / "model", weights

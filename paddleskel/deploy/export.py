@@ -24,13 +24,13 @@ from paddleskel.deploy.proof import BATCHES, prove, table
 from paddleskel.deploy.sample import make_clip, pack_sample
 from paddleskel.engine.build import build_network
 from paddleskel.engine.settings import Settings, read_class_names
+from paddleskel.ensemble import PRESETS
 from paddleskel.errors import UserError
 from paddleskel.files import make_folder
 from paddleskel.models.checkpoint import load_into
 from paddleskel.models.recognizer import Recognizer
 
 FORMATS = ("paddle", "pdmodel", "onnx")
-FOUR_STREAMS = {"j": 2.0, "b": 2.0, "jm": 1.0, "bm": 1.0}  # PYSKL's weights of the fusion
 
 
 @dataclass(frozen=True)
@@ -302,8 +302,8 @@ def find_members(
             )
         pairs.append((name, path))
     names = [name for name, _ in pairs]
-    published = sorted(names) == sorted(FOUR_STREAMS)
-    shares = list(shares) or [FOUR_STREAMS[name] if published else 1.0 for name in names]
+    published = next((preset for preset in PRESETS.values() if sorted(preset) == sorted(names)), {})
+    shares = list(shares) or [published.get(name, 1.0) for name in names]
     if len(shares) != len(pairs) or any(share < 0 for share in shares) or not sum(shares):
         raise UserError(f"--ensemble_weights: expected {len(pairs)} numbers from 0 up, not all 0")
     return [Member(name, _existing(Path(path)), share) for (name, path), share in zip(pairs, shares)]
