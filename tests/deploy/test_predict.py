@@ -56,9 +56,9 @@ def test_all_ways_in_give_the_same(exported, run, annotations, tmp_path, monkeyp
 
 def test_real_ntu_sample_in_four_forms(reference, tmp_path, run):
     """A raw .skeleton file through its annotation as a pickle, npz, JSON and standard input."""
+    from conftest import ROOT
     from test_engines import TINY, randomize
 
-    from conftest import ROOT
     from paddleskel.data.sources import read_poses
     from paddleskel.deploy.export import ExportOptions, Member, export
     from paddleskel.engine.build import build_network
@@ -212,7 +212,7 @@ class Counting:
 
     def __call__(self, clips):
         self.calls += len(clips)
-        values = [int(round(float(clip.keypoint[..., 0].mean()))) % 3 for clip in clips]
+        values = [round(float(clip.keypoint[..., 0].mean())) % 3 for clip in clips]
         return np.eye(3)[values]
 
 
