@@ -1,7 +1,6 @@
 """The remaining commands."""
 
 import pickle
-import re
 import subprocess
 
 import pytest
@@ -23,15 +22,6 @@ def test_prepare_data_writes_the_toy_set(run, tmp_path):
     result = run("prepare_data", "toy", "--subjects", "1", "--out", out)
     assert result.code == 2
     assert "at least 2 subjects" in result.err
-
-
-@pytest.mark.parametrize("what", ["train", "eval", "pipeline", "matmul"])
-def test_benchmark_prints_a_rate_with_its_conditions(run, what):
-    small = ["--batch_size", "2", "--frames", "8", "--seconds", "0.1", "--rounds", "2"]
-    result = run("benchmark", what, *small)
-    assert result.code == 0
-    assert re.search(r"\d+\.\d\d (clips/s|samples/s|GFLOP/s) \(rounds \d+\.\d\d to ", result.out)
-    assert "cores busy" in result.out
 
 
 def test_launchers_explain_themselves():

@@ -1,150 +1,212 @@
-"""Measure speed on this machine.
+"""Measure speed and memory on this machine.
 
-    python tools/benchmark.py train                       # training steps of ST-GCN++, batch 16
-    python tools/benchmark.py eval --layout nturgb+d
-    python tools/benchmark.py pipeline                    # samples a second through the training pipelines, one core
-    python tools/benchmark.py matmul                      # GFLOP/s of a large matrix product: what the maths library
-    gives
+    python tools/benchmark.py train --model all                   training steps of the seven networks
+    python tools/benchmark.py eval --layout coco nturgb+d         forward passes
+    python tools/benchmark.py infer                               one exported clip, on every engine installed
+    python tools/benchmark.py test                                the 10 clips of a sample, together and one by one
+    python tools/benchmark.py pipeline                            samples a second through the training pipelines
+    python tools/benchmark.py startup                             seconds to the first step and the first answer
+    python tools/benchmark.py memory                              peak memory of a step against the batch size
+    python tools/benchmark.py scaling                             a step's time against frames, joints, persons, batch
 
-Prints the median over rounds, their spread, the cores kept busy and the batch size. `--stock` leaves Paddle's
-environment as a plain `import paddle` finds it, to see what paddleskel's CPU settings are worth.
+Every implementation runs in a process of its own on the same cores, in turns, for several rounds; the table gives the
+median, the slowest and the fastest round, and ratios of rounds. --stock adds this project in Paddle's own environment.
+--peer adds any other implementation: a module or .py file whose `build(name)` returns a step to call, where name is
+for example "train/STGCNPlusPlus/coco/16x2x100" (a step on 16 clips of 2 persons and 100 frames); --peer-python is its
+interpreter.
 """
 
 import argparse
-import os
-import platform
+import json
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddleskel import runtime
-from paddleskel.errors import exit_code
+from paddleskel.benchmark import machine, studies
+from paddleskel.benchmark.rounds import Series, Worker, ratio, run_rounds
+from paddleskel.benchmark.subjects import Subject
+from paddleskel.errors import UserError, exit_code
+from paddleskel.files import write_atomically
+
+NETWORKS = ("STGCN", "STGCNPlusPlus", "AGCN", "AAGCN", "CTRGCN", "DGSTGCN", "MSG3D")
+ENGINES = ("paddle", "onnxruntime", "openvino")
+OURS = "paddleskel.benchmark.subjects"
 
 
-def measure(step: Callable[[], None], rounds: int, seconds: float) -> tuple[list[float], float]:
-    """Return the seconds a step takes in each round, and the cores kept busy. Two unmeasured steps come first."""
-    step()
-    step()
-    times, busy, began = [], time.process_time(), time.perf_counter()
-    for _ in range(rounds):
-        count, start = 0, time.perf_counter()
-        while count == 0 or time.perf_counter() - start < seconds / rounds:
-            step()
-            count += 1
-        times.append((time.perf_counter() - start) / count)
-    return times, (time.process_time() - busy) / (time.perf_counter() - began)
+def compare(labels: list[tuple[str, Worker]], units: float, flags: argparse.Namespace) -> list[dict]:
+    """Run workers in turns; print a line for each, with the ratio of the first to it, and return rows."""
+    series = run_rounds([worker for _, worker in labels], units, flags.rounds, flags.seconds)
+    rows = []
+    for (label, worker), one in zip(labels, series):
+        worker.close()
+        rows.append(row(label, worker.name, one) | {"ratio": ratio(series[0], one)})
+        times = f"  x {rows[-1]['ratio']:.2f}" if one is not series[0] else ""
+        use = f"{one.cores:>5.2f} cores {one.peak_mib:>7.0f} MiB"
+        print(f"  {label:<16}{one.median:>10.2f}  ({one.spread()}) {use}{times}")
+    return rows
 
 
-def report(what: str, per_step: int, unit: str, result: tuple[list[float], float], note: str) -> None:
-    times, cores = result
-    rates = sorted(per_step / seconds for seconds in times)
-    print(
-        f"{what}: {statistics.median(rates):.2f} {unit} (rounds {rates[0]:.2f} to {rates[-1]:.2f}), "
-        f"{cores:.2f} cores busy, {note}"
-    )
+def row(label: str, name: str, series: Series) -> dict:
+    return {
+        "who": label,
+        "step": name,
+        "median": series.median,
+        "rounds": series.rates,
+        "cores_busy": series.cores,
+        "peak_mib": series.peak_mib,
+    }
 
 
-def network_step(flags: argparse.Namespace, training: bool) -> Callable[[], None]:
-    """Return a training step (forward, backward, SGD) or an evaluation of the network on random clips."""
-    import paddle
-
-    from paddleskel.engine.optim import build_optimizer
-    from paddleskel.models.recognizer import build_model
-    from paddleskel.skeleton.layout import load_layout
-
-    layout = load_layout(flags.layout)
-    paddle.seed(0)
-    model = build_model({"backbone": flags.model, "head": "GCNHead"}, layout, flags.classes)
-    inputs = paddle.randn([flags.batch_size, flags.persons, flags.frames, layout.num_joints, 3])
-    labels = paddle.randint(0, flags.classes, [flags.batch_size])
-    optimizer = build_optimizer(model, 0.9, True, 5e-4, None)
-    optimizer.set_lr(0.01)
-
-    def train() -> None:
-        paddle.nn.functional.cross_entropy(model(inputs), labels).backward()
-        optimizer.step()
-        optimizer.clear_grad()
-
-    def evaluate() -> None:
-        with paddle.no_grad():
-            model(inputs).numpy()
-
-    model.train() if training else model.eval()
-    return train if training else evaluate
+def workers(name: str, flags: argparse.Namespace) -> list[tuple[str, Worker]]:
+    """This project's step, and those to compare it with."""
+    found = [("paddleskel", Worker(OURS, name, flags.threads))]
+    if flags.stock:
+        plain = {"MKL_DEBUG_CPU_TYPE": None}
+        found.append(("stock Paddle", Worker(OURS, f"stock:{name}", flags.threads, environment=plain)))
+    if flags.peer:
+        found.append(("peer", Worker(flags.peer, name, flags.threads, python=flags.peer_python)))
+    return found
 
 
-def pipeline_step(dimensions: str, samples: int = 64) -> Callable[[], None]:
-    """Return the training pipeline of NTU's 2D or 3D configs on toy clips of 30 to 300 frames."""
-    from paddleskel.data.annotation import parse_annotation
-    from paddleskel.data.dataset import SkeletonDataset
-    from paddleskel.data.sources.toy import make_toy
-    from paddleskel.data.transforms import build_pipeline
-    from paddleskel.skeleton.layout import load_layout
-
-    layout = load_layout("coco" if dimensions == "2d" else "nturgb+d")
-    specs = [f"PreNormalize{dimensions.upper()}", "Stream", {"name": "UniformSample", "clip_len": 100}, "Pack"]
-    content = make_toy(dimensions, subjects=3, repeats=2)
-    clips = [parse_annotation(item, "toy", layout) for item in content["annotations"][:samples]]
-    dataset = SkeletonDataset(clips, build_pipeline(specs, layout, "j", training=True))
-
-    def step() -> None:
-        for position in range(samples):
-            dataset[position, 0]
-
-    return step
+def networks(flags: argparse.Namespace) -> list[str]:
+    return list(NETWORKS) if flags.model == ["all"] else flags.model
 
 
-def matmul_step(size: int = 2048) -> Callable[[], None]:
-    import paddle
+def steps(flags: argparse.Namespace) -> list[dict]:
+    """train and eval."""
+    rows = []
+    for layout in flags.layout:
+        for network in networks(flags):
+            subject = Subject(flags.what, network, layout, flags.batch_size, flags.persons, flags.frames)
+            print(f"{subject.name}, clips/s")
+            rows += compare(workers(subject.name, flags), flags.batch_size, flags)
+    return rows
 
-    a, b = paddle.randn([size, size]), paddle.randn([size, size])
-    return lambda: paddle.matmul(a, b).numpy()
+
+def infer(flags: argparse.Namespace) -> list[dict]:
+    rows = []
+    for layout in flags.layout:
+        for network in networks(flags):
+            base = Subject("", network, layout, 1, flags.persons, flags.frames)
+            print(f"{network} {layout}, one clip, clips/s")
+            labels = []
+            for engine in ENGINES:
+                try:
+                    name = base._replace(kind=engine).name
+                    labels.append((engine, Worker(OURS, name, flags.threads)))
+                except UserError as error:
+                    print(f"  {engine}: left out: {error}")
+            if flags.peer:
+                name = base._replace(kind="infer").name
+                labels.append(("peer", Worker(flags.peer, name, flags.threads, python=flags.peer_python)))
+            rows += compare(labels, 1, flags)
+    return rows
+
+
+def clips(flags: argparse.Namespace) -> list[dict]:
+    """test: ten clips in one pass against ten passes."""
+    rows = []
+    for layout in flags.layout:
+        for network in networks(flags):
+            subject = Subject("test", network, layout, 10, flags.persons, flags.frames)
+            print(f"{network} {layout}, samples of 10 clips/s")
+            pair = [("together", subject), ("one by one", subject._replace(kind="separate"))]
+            rows += compare([(label, Worker(OURS, one.name, flags.threads)) for label, one in pair], 1, flags)
+    return rows
+
+
+def startup(flags: argparse.Namespace) -> list[dict]:
+    rows = []
+    for what, times in studies.startup(flags.rounds).items():
+        print(f"{what}: {statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})")
+        rows.append({"what": what, "seconds": times})
+    return rows
+
+
+def memory(flags: argparse.Namespace) -> list[dict]:
+    rows = []
+    for layout in flags.layout:
+        for network in networks(flags):
+            print(f"training {network} {layout}, peak resident MiB")
+            for batch in (4, 8, 16, 32):
+                name = Subject("train", network, layout, batch, flags.persons, flags.frames).name
+                found = []
+                for label, worker in workers(name, flags):
+                    found.append({"who": label, "step": name, "peak_mib": worker.run(0)["peak_mib"]})
+                    worker.close()
+                print(f"  batch {batch:>3}: " + ", ".join(f"{one['who']} {one['peak_mib']:.0f}" for one in found))
+                rows += found
+    return rows
+
+
+def scaling(flags: argparse.Namespace) -> list[dict]:
+    rows = []
+    subject = Subject("train", flags.model[0], flags.layout[0], flags.batch_size, flags.persons, flags.frames)
+    for what in studies.SWEEPS:
+        found = studies.sweep(what, subject, flags.threads, flags.rounds, flags.seconds)
+        print(f"{subject.name} against {what}: time ~ size^{studies.exponent(found):.2f}")
+        for one in found:
+            print(f"  {one['size']:>5}: {one['seconds'] * 1e3:>9.1f} ms {one['peak_mib']:>7.0f} MiB")
+        rows.append({"what": what, "step": subject.name, "exponent": studies.exponent(found), "rows": found})
+    return rows
+
+
+def matmul(flags: argparse.Namespace) -> list[dict]:
+    print("product of two 2048 x 2048 matrices, GFLOP/s")
+    rows = compare(workers("matmul/2048", flags), 2 * 2048**3 / 1e9, flags)
+    print("copy of 64 MiB, GiB/s")
+    return rows + compare(workers("copy/64", flags), 64 / 1024, flags)
+
+
+def pipeline(flags: argparse.Namespace) -> list[dict]:
+    rows = []
+    for dimensions in ("2d", "3d"):
+        print(f"training pipeline {dimensions}, samples/s in one process")
+        worker = Worker("paddleskel.benchmark.pipelines", dimensions, 1)
+        rows += compare([("paddleskel", worker)], 64, flags)
+    return rows
+
+
+WHAT = {
+    "train": steps,
+    "eval": steps,
+    "infer": infer,
+    "test": clips,
+    "pipeline": pipeline,
+    "startup": startup,
+    "memory": memory,
+    "scaling": scaling,
+    "matmul": matmul,
+}
 
 
 @exit_code
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("what", choices=["train", "eval", "pipeline", "matmul"])
-    add("--model", default="STGCNPlusPlus", help="backbone (default: STGCNPlusPlus)")
-    add("--layout", default="coco", help="skeleton layout (default: coco)")
+    add("what", choices=list(WHAT))
+    add("--model", nargs="+", default=["STGCNPlusPlus"], help="networks, or all (default: STGCNPlusPlus)")
+    add("--layout", nargs="+", default=["coco"], help="skeleton layouts (default: coco)")
     add("--batch_size", type=int, default=16)
     add("--frames", type=int, default=100)
     add("--persons", type=int, default=2)
-    add("--classes", type=int, default=60)
-    add("--threads", type=int, help="CPU threads (default: all cores)")
+    add("--threads", type=int, default=runtime.available_cores(), help="CPU threads (default: all cores)")
     add("--rounds", type=int, default=5)
-    add("--seconds", type=float, default=20.0, help="how long to measure (default: 20)")
-    add("--stock", action="store_true", help="without paddleskel's CPU settings")
+    add("--seconds", type=float, default=4.0, help="how long a round measures each (default: 4)")
+    add("--stock", action="store_true", help="compare with Paddle's own environment")
+    add("--peer", metavar="MODULE|FILE.py", help="compare with another implementation")
+    add("--peer-python", default=sys.executable, metavar="PYTHON", help="the peer's interpreter (default: this one)")
+    add("--json", metavar="FILE", help="write the figures to a file too")
     flags = parser.parse_args(arguments)
 
-    threads = flags.threads or runtime.available_cores()
-    if flags.stock:
-        os.environ.pop("MKL_DEBUG_CPU_TYPE", None)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-
-    if flags.what == "pipeline":
-        for dimensions in ("2d", "3d"):
-            result = measure(pipeline_step(dimensions), flags.rounds, flags.seconds / 2)
-            report(f"pipeline {dimensions}", 64, "samples/s", result, "one process")
-        return
-    runtime.import_paddle(tuned=not flags.stock)
-    runtime.select_device()
-    settings = "stock environment" if flags.stock else f"MKL_DEBUG_CPU_TYPE={os.environ.get('MKL_DEBUG_CPU_TYPE', '-')}"
-    machine = f"{threads} threads, {settings}, {platform.processor() or platform.machine()}"
-    if flags.what == "matmul":
-        report(
-            "matmul 2048", 2 * 2048**3 / 1e9, "GFLOP/s", measure(matmul_step(), flags.rounds, flags.seconds), machine
-        )
-        return
-    step = network_step(flags, flags.what == "train")
-    shape = f"{flags.persons} persons x {flags.frames} frames, {flags.layout}"
-    note = f"batch {flags.batch_size}, {shape}, {machine}"
-    report(f"{flags.what} {flags.model}", flags.batch_size, "clips/s", measure(step, flags.rounds, flags.seconds), note)
+    about = machine.describe(flags.threads)
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    rows = WHAT[flags.what](flags)
+    if flags.json:
+        write_atomically(Path(flags.json), json.dumps({"machine": about, "rows": rows}, indent=1).encode())
 
 
 if __name__ == "__main__":

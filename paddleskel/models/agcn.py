@@ -11,7 +11,7 @@ from paddle import nn
 from paddleskel.models.registry import BACKBONES
 from paddleskel.models.stgcn import per_stage
 from paddleskel.nn.block import Block, DataBN, DataBNType, plan_stages
-from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_body, mean_over_frames, mean_over_joints
+from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
 from paddleskel.nn.temporal import DEFAULT_BRANCHES, MultiBranchConv, TemporalConv
 from paddleskel.skeleton.graph import GraphMode, GraphSpec, build_graph
 from paddleskel.skeleton.layout import Layout
@@ -109,10 +109,17 @@ class Attention(nn.Layer):
         self.fc2c = nn.Linear(channels // 2, channels, weight_attr=_attr(zero))
 
     def forward(self, y):
-        y = y + y * F.sigmoid(self.conv_sa(mean_over_frames(y).squeeze(2))).unsqueeze(2)
-        y = y + y * F.sigmoid(self.conv_ta(mean_over_joints(y).squeeze(3))).unsqueeze(3)
-        gate = F.sigmoid(self.fc2c(F.relu(self.fc1c(mean_over_body(y).flatten(1)))))
-        return y + y * gate.unsqueeze(-1).unsqueeze(-1)
+        # each mean is taken of what the gates before it would have made of y, without making it; a product of small
+        # matrices spreads the three gates over y, because an elementwise product that broadcasts is slow on a CPU
+        channels, frames, joints = y.shape[1:]
+        by_joint = 1 + F.sigmoid(self.conv_sa(mean_over_frames(y).squeeze(2)))  # (N, 1, V)
+        gated = paddle.matmul(y.reshape([-1, channels * frames, joints]), by_joint.transpose([0, 2, 1]) / joints)
+        gated = gated.reshape([-1, channels, frames])  # mean over joints
+        by_frame = 1 + F.sigmoid(self.conv_ta(gated))  # (N, 1, T)
+        gated = paddle.matmul(gated, by_frame.transpose([0, 2, 1]) / frames).squeeze(2)  # mean over frames too
+        by_channel = 1 + F.sigmoid(self.fc2c(F.relu(self.fc1c(gated))))  # (N, C)
+        by_place = paddle.matmul(by_frame.transpose([0, 2, 1]), by_joint).reshape([-1, 1, frames * joints])
+        return y * paddle.matmul(by_channel.unsqueeze(2), by_place).reshape([-1, channels, frames, joints])
 
 
 def _attr(initializer) -> paddle.ParamAttr:

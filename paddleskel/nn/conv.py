@@ -110,16 +110,3 @@ def mean_over_frames(x):
     """(N, C, T, V) -> (N, C, 1, V). A matrix product, because the gradient of mean() is many times slower on a CPU."""
     frames = x.shape[2]
     return paddle.matmul(paddle.full([1, frames], 1 / frames, dtype=x.dtype), x)
-
-
-def mean_over_joints(x):
-    """(N, C, T, V) -> (N, C, T, 1)."""
-    joints = x.shape[3]
-    return paddle.matmul(x, paddle.full([joints, 1], 1 / joints, dtype=x.dtype))
-
-
-def mean_over_body(x):
-    """(N, C, T, V) -> (N, C, 1, 1): over frames and joints."""
-    channels, size = x.shape[1], x.shape[2] * x.shape[3]
-    weights = paddle.full([size, 1], 1 / size, dtype=x.dtype)
-    return paddle.matmul(x.reshape([-1, channels, size]), weights).unsqueeze(-1)

@@ -1,0 +1,175 @@
+"""The steps that are measured, by name.
+
+    train/STGCNPlusPlus/coco/16x2x100     a training step: network / layout / batch x persons x frames
+    eval/...                              a forward pass
+    paddle/..., onnxruntime/...           the exported network on that engine
+    test/...                              one sample of `batch` clips through the 10-clip test's path: packed, one pass
+    separate/...                          the same sample, a pass for every clip, prepared anew
+    matmul/2048                           a product of two square matrices
+    copy/64                               a copy of that many MiB
+
+A name that starts with "stock:" runs in Paddle's environment as a plain `import paddle` finds it.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from paddleskel import runtime
+
+Step = Callable[[], object]
+NUM_CLASSES = 60
+
+
+class Subject(NamedTuple):
+    """What a name of a network step says."""
+
+    kind: str
+    network: str
+    layout: str
+    batch: int
+    persons: int
+    frames: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}/{self.network}/{self.layout}/{self.batch}x{self.persons}x{self.frames}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Subject":
+        kind, network, layout, size = name.split("/")
+        return cls(kind, network, layout, *map(int, size.split("x")))
+
+
+def build(name: str) -> Step:
+    """Return the step of that name."""
+    stock = name.startswith("stock:")
+    name = name.removeprefix("stock:")
+    runtime.import_paddle(tuned=not stock)
+    runtime.select_device()
+    kind = name.split("/")[0]
+    if kind == "matmul":
+        return matmul_step(int(name.split("/")[1]))
+    if kind == "copy":
+        return copy_step(int(name.split("/")[1]))
+    subject = Subject.parse(name)
+    if kind in ("train", "eval"):
+        return network_step(subject)
+    if kind in ("test", "separate"):
+        return clips_step(subject)
+    return engine_step(subject)
+
+
+def matmul_step(size: int) -> Step:
+    import paddle
+
+    a, b = paddle.randn([size, size]), paddle.randn([size, size])
+    return lambda: paddle.matmul(a, b).numpy()
+
+
+def copy_step(mebibytes: int) -> Step:
+    import paddle
+
+    x = paddle.randn([mebibytes * 2**18])
+    return lambda: paddle.assign(x)
+
+
+def _network(subject: Subject):
+    import paddle
+
+    from paddleskel.models.recognizer import build_model
+    from paddleskel.skeleton.layout import load_layout
+
+    paddle.seed(0)
+    layout = load_layout(subject.layout)
+    model = build_model({"backbone": _backbone(subject), "head": "GCNHead"}, layout, NUM_CLASSES)
+    return model, [subject.batch, subject.persons, subject.frames, layout.num_joints, 3]
+
+
+def _backbone(subject: Subject) -> dict:
+    spec = {"name": subject.network}
+    if subject.network in ("AGCN", "AAGCN", "CTRGCN", "MSG3D"):
+        spec["num_person"] = subject.persons
+    return spec
+
+
+def network_step(subject: Subject) -> Step:
+    """A training step (forward, backward, SGD) or an evaluation, on random clips."""
+    import paddle
+
+    from paddleskel.engine.optim import build_optimizer
+
+    model, shape = _network(subject)
+    inputs, labels = paddle.randn(shape), paddle.randint(0, NUM_CLASSES, [subject.batch])
+    optimizer = build_optimizer(model, 0.9, True, 5e-4, None)
+    optimizer.set_lr(0.01)
+
+    def train() -> None:
+        paddle.nn.functional.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+        optimizer.clear_grad()
+
+    def evaluate() -> None:
+        with paddle.no_grad():
+            model(inputs).numpy()
+
+    model.train() if subject.kind == "train" else model.eval()
+    return train if subject.kind == "train" else evaluate
+
+
+def clips_step(subject: Subject) -> Step:
+    """The clips of one sample: its sequence through the pipeline and the network, together or clip by clip."""
+    import paddle
+
+    from paddleskel.data.clip import Clip
+    from paddleskel.data.transforms import build_pipeline
+    from paddleskel.skeleton.layout import load_layout
+
+    model, _ = _network(subject)
+    model.eval()
+    layout = load_layout(subject.layout)
+    three = subject.layout.startswith("nturgb")
+    specs = ["PreNormalize3D" if three else "PreNormalize2D", "Stream"]
+    specs += [{"name": "UniformSample", "clip_len": subject.frames}, {"name": "Pack", "num_person": subject.persons}]
+    rng = np.random.RandomState(0)
+    shape = (subject.persons, 250, layout.num_joints)
+    points = rng.uniform(1, 2, (*shape, 3 if three else 2)).astype(np.float32)
+    score = None if three else np.ones(shape, np.float32)
+    clip = Clip(points, score, image_size=None if three else (4, 4))
+    together = subject.kind == "test"
+    pipeline = build_pipeline(specs, layout, "j", num_clips=subject.batch if together else 1)
+
+    def step() -> None:
+        for _ in range(1 if together else subject.batch):
+            inputs = pipeline(clip, np.random.RandomState(0))
+            with paddle.no_grad():
+                model(paddle.to_tensor(inputs)).numpy()
+
+    return step
+
+
+def engine_step(subject: Subject) -> Step:
+    """The exported network on an inference engine."""
+    from paddleskel.deploy.engines import EngineOptions, engine_kind
+    from paddleskel.deploy.fold import fold
+    from paddleskel.deploy.formats import write_onnx, write_paddle
+
+    model, shape = _network(subject)
+    model.eval()
+    folder = tempfile.TemporaryDirectory()
+    engine = engine_kind(subject.kind)
+    written = write_paddle(fold(model), shape[1:], NUM_CLASSES, Path(folder.name) / "inference")
+    if "onnx" in engine.formats:
+        written = write_onnx(written, Path(folder.name), {}, 13, "logits")
+    files = [Path(folder.name) / name for name in written.files]
+    run = engine.make(files, EngineOptions(threads=int(os.environ["OMP_NUM_THREADS"])))
+    inputs = np.random.RandomState(0).randn(*shape).astype(np.float32)
+
+    def step(_keep=folder) -> None:
+        run(inputs)
+
+    return step

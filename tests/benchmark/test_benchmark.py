@@ -1,0 +1,116 @@
+"""The benchmark: what it runs, in turns, and what it says. Speeds themselves are never asserted."""
+
+import json
+import re
+
+import pytest
+from conftest import ROOT
+
+from paddleskel.benchmark.rounds import Series, Worker, ratio, run_rounds
+from paddleskel.benchmark.studies import SWEEPS, exponent, joints_of
+from paddleskel.benchmark.subjects import Subject
+from paddleskel.errors import UserError
+
+SMALL = ["--batch_size", "2", "--frames", "8", "--persons", "1", "--seconds", "0", "--rounds", "2", "--threads", "1"]
+PEER = """
+import os
+LOG = os.environ.get("PEER_LOG")
+def build(name):
+    if "MSG3D" in name:
+        raise ValueError("this peer has no MS-G3D")
+    print("chatter on standard output")
+    def step():
+        with open(LOG, "a") as file:
+            file.write(name + "\\n")
+    return step
+"""
+
+
+@pytest.fixture
+def peer(tmp_path, monkeypatch):
+    (tmp_path / "peer.py").write_text(PEER)
+    monkeypatch.setenv("PEER_LOG", str(tmp_path / "log"))
+    return tmp_path / "peer.py"
+
+
+def test_workers_run_in_turns(peer, tmp_path):
+    workers = [Worker(str(peer), name, 1) for name in ("one", "two")]
+    (tmp_path / "log").write_text("")
+    series = run_rounds(workers, 10, rounds=3, seconds=0)
+    for worker in workers:
+        worker.close()
+    assert (tmp_path / "log").read_text().split() == ["one", "two"] * 3
+    assert all(len(one.rates) == 3 and one.median > 0 and one.peak_mib > 0 for one in series)
+
+
+def test_ratios_compare_rounds_with_each_other():
+    """A machine that slows down in the middle slows both, and the ratio stays."""
+    ours, peer = Series([10.0, 2.0, 10.0]), Series([5.0, 1.0, 5.0])
+    assert ratio(ours, peer) == 2.0
+    assert (ours.median, ours.spread()) == (10.0, "2.00 to 10.00")
+
+
+def test_a_peer_that_cannot_build_is_named(peer):
+    with pytest.raises(
+        UserError, match=r"peer\.py: building 'train/MSG3D/.*' failed: ValueError: this peer has no MS-G3D"
+    ):
+        Worker(str(peer), "train/MSG3D/coco/1x1x8", 1)
+
+
+def test_names_say_what_is_run():
+    subject = Subject.parse("eval/CTRGCN/nturgb+d/4x2x64")
+    assert subject == Subject("eval", "CTRGCN", "nturgb+d", 4, 2, 64)
+    assert subject.name == "eval/CTRGCN/nturgb+d/4x2x64"
+    _, vary = SWEEPS["joints"]
+    assert vary(subject, "coco").name == "eval/CTRGCN/coco/4x2x64"
+    assert joints_of("coco_wholebody") == 133
+
+
+def test_exponent_of_a_square_law():
+    assert exponent([{"size": n, "seconds": 3.0 * n**2} for n in (10, 20, 40)]) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("what", "unit"),
+    [
+        ("infer", "clips/s"),
+        ("test", "samples of 10 clips/s"),
+        ("pipeline", "samples/s"),
+    ],
+)
+def test_the_tool_prints_rates_with_their_conditions(run, what, unit, tmp_path):
+    result = run("benchmark", what, *SMALL, "--json", tmp_path / "out.json")
+    assert result.code == 0, result.err
+    assert re.match(r"processor .+, cores \d+, threads 1, python 3\.\d+", result.out)
+    assert unit in result.out
+    assert re.search(r"\d+\.\d\d  \(\d+\.\d\d to \d+\.\d\d\) +\d\.\d\d cores +\d+ MiB", result.out)
+    saved = json.loads((tmp_path / "out.json").read_text())
+    assert saved["machine"]["threads"] == 1
+    assert all(len(row["rounds"]) == 2 for row in saved["rows"])
+
+
+def test_the_tool_compares_with_a_peer_and_stock_paddle(run, peer, tmp_path):
+    result = run("benchmark", "train", *SMALL, "--peer", peer, "--stock")
+    assert result.code == 0, result.err
+    assert re.search(r"\n  stock Paddle .* x \d+\.\d\d", result.out)
+    assert re.search(r"\n  peer .* x \d+\.\d\d", result.out)
+    assert set((tmp_path / "log").read_text().split()) == {"train/STGCNPlusPlus/coco/2x1x8"}
+
+
+def test_memory_against_the_batch_size(run, peer):
+    result = run("benchmark", "memory", *SMALL, "--peer", peer)
+    assert re.search(r"batch +32: paddleskel \d+, peer \d+", result.out)
+
+
+def test_startup_is_measured_on_the_commands_themselves(run):
+    result = run("benchmark", "startup", "--rounds", "1")
+    assert result.code == 0, result.err
+    assert re.search(r"main\.py to the first step: \d+\.\d\d s", result.out)
+    assert re.search(r"predict\.py to the first answer: \d+\.\d\d s", result.out)
+
+
+def test_the_makefile_names_measurements_that_exist():
+    text = (ROOT / "Makefile").read_text()
+    import benchmark
+
+    assert set(re.findall(r"benchmark\.py (\w+)", text)) <= set(benchmark.WHAT)
