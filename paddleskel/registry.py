@@ -165,6 +165,9 @@ def _near(value: Any, choices: list[str]) -> str:
 
 
 def _conform_union(value: Any, choices: tuple, where: str) -> Any:
+    others = [choice for choice in choices if choice is not type(None)]
+    if value is not None and len(others) == 1 and get_origin(others[0]) is Annotated:
+        return conform(value, others[0], where)  # a component or none: its own message says more
     errors = []
     for choice in choices:
         try:

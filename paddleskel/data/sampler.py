@@ -1,6 +1,6 @@
 """Which samples make up which batch, on which process."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class BatchSampler:
         batch_size: of one process.
         shuffle: training (True) or evaluation (False).
         drop_last: leave out the last, smaller global batch of an epoch.
+        draw: gives the positions of an epoch, `length` of them in random order; default: each once.
     """
 
     def __init__(
@@ -31,9 +32,11 @@ class BatchSampler:
         drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        draw: Callable[[np.random.RandomState], np.ndarray] | None = None,
     ):
         self.length, self.batch_size, self.shuffle, self.seed = length, batch_size, shuffle, seed
         self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
+        self.draw = draw
         self.epoch = 0
         self.first_batch = 0
 
@@ -45,7 +48,8 @@ class BatchSampler:
         """Return the positions of the epoch in the order all processes together go through them."""
         if not self.shuffle:
             return np.arange(self.length)
-        return np.random.RandomState([self.seed % 2**32, self.epoch]).permutation(self.length)
+        rng = np.random.RandomState([self.seed % 2**32, self.epoch])
+        return rng.permutation(self.length) if self.draw is None else self.draw(rng)
 
     def weight(self, batch: int) -> float:
         """Return what the mean over this process's part of a training batch counts for in the mean over processes:

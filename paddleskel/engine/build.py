@@ -1,7 +1,7 @@
 """From settings to the objects of a run: network, datasets, class names. Training and testing share it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +11,16 @@ from paddleskel.data.annotation import AnnotationFile, read_annotations
 from paddleskel.data.clip import Clip
 from paddleskel.data.dataset import SkeletonDataset, load_clips
 from paddleskel.data.doctor.quick import quick_check
-from paddleskel.data.long_tail import thin
+from paddleskel.data.long_tail import class_counts, thin
+from paddleskel.data.rebalance import SAMPLERS, RebalancedOrder
 from paddleskel.data.store import Store, StoreClips, is_store
 from paddleskel.data.store_files import cached_steps, store_of
 from paddleskel.data.transforms import Pipeline, build_pipeline
 from paddleskel.engine.settings import EvalSplit, Settings, TrainSplit, read_class_names
 from paddleskel.errors import UserError
+from paddleskel.models.losses import Loss
 from paddleskel.models.recognizer import Recognizer, build_model
+from paddleskel.models.registry import LOSSES, MIXES
 
 Part = Literal["train", "valid", "test"]
 
@@ -127,6 +130,36 @@ def expected_shape(settings: Settings, model: Recognizer) -> tuple[int, ...]:
         f"MODEL.backbone.in_channels is {model.backbone.in_channels}, but the pipeline makes "
         f"{' or '.join(made) or 'no'} channels"
     )
+
+
+def rebalanced(settings: Settings, dataset: SkeletonDataset) -> RebalancedOrder | None:
+    """What draws the samples of a training epoch where DATASET.train.sampler is set."""
+    section = settings.DATASET.train
+    if section.sampler is None:
+        return None
+    labels = [clip.label for clip in dataset.clips]
+    sampler = SAMPLERS.build(section.sampler, "DATASET.train.sampler")
+    multiples = sampler(np.array(class_counts(labels, settings.num_classes)))
+    return RebalancedOrder(labels, section.repeat * multiples)
+
+
+def build_criterion(settings: Settings, counts: Sequence[int], log: Callable[[str], None]) -> Loss:
+    """Build the loss; remark on a second stage that the run does not reach."""
+    criterion = LOSSES.build(settings.MODEL.loss, "MODEL.loss", class_counts=counts)
+    start = getattr(criterion, "start_epoch", 0)
+    if start >= settings.epochs:
+        log(
+            f"note: MODEL.loss.start_epoch is {start}, counted from 0, but training ends after {settings.epochs} epochs"
+        )
+    return criterion
+
+
+def build_mix(settings: Settings, counts: Sequence[int]) -> Callable | None:
+    """Build what mixes the samples of a training batch, if anything does."""
+    spec = settings.DATASET.train.mix
+    if spec is None:
+        return None
+    return MIXES.build(spec, "DATASET.train.mix", layout=settings.load_layout(), class_counts=counts)
 
 
 def fingerprint(clips: Sequence[Clip]) -> dict[str, Any]:

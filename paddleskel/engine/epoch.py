@@ -20,6 +20,8 @@ from paddleskel.engine.progress import Progress
 from paddleskel.engine.saving import Saver
 from paddleskel.engine.settings import Settings
 from paddleskel.engine.stopping import StopRequest
+from paddleskel.models.losses import Loss
+from paddleskel.models.mixing import Mixed
 
 
 @dataclass
@@ -29,12 +31,13 @@ class Run:
     Attributes:
         model: the network. net: the same as it is called, which averages gradients over the processes.
         steps: an epoch. rate: the learning rate of an optimiser step, counted over the whole run.
+        mix: mixes the samples of a batch, (inputs, labels, generator) -> Mixed.
     """
 
     settings: Settings
     model: nn.Layer
     net: nn.Layer
-    criterion: nn.Layer
+    criterion: Loss
     optimizer: paddle.optimizer.Optimizer
     scaler: paddle.amp.GradScaler
     loader: Loader
@@ -45,6 +48,7 @@ class Run:
     saver: Saver
     stop: StopRequest
     guard: FiniteGuard
+    mix: Callable[..., Mixed] | None = None
 
     @property
     def rates_an_epoch(self) -> int:
@@ -65,6 +69,7 @@ def train_epoch(run: Run, on_step: Callable[[], None] | None = None) -> dict[str
     steps_left = (settings.epochs - epoch - 1) * run.steps
     bar = EpochProgress(run.log, "train", epoch + 1, settings.epochs, run.steps, steps_left, settings.log_interval)
     run.model.train()
+    run.criterion.set_epoch(epoch)
     run.loader.sampler.set_epoch(epoch, done)
     run.optimizer.set_lr(run.rate(first_rate + max(0, done - 1) // accumulate))
     group_is_good = True
@@ -129,16 +134,21 @@ def train_epoch(run: Run, on_step: Callable[[], None] | None = None) -> dict[str
 
 
 def _forward(run: Run, step: int, inputs: np.ndarray, labels: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """Return logits and loss. Dropout depends on the step and the process alone, so resuming changes nothing."""
+    """Return logits and loss. Dropout and mixing depend on step and process alone, so resuming changes nothing."""
     settings = run.settings
-    seed = np.random.SeedSequence([settings.seed % 2**32, run.progress.epoch, step, distributed.rank()])
-    paddle.seed(int(seed.generate_state(1)[0]) % 2**31)
+    parts = [settings.seed % 2**32, run.progress.epoch, step, distributed.rank()]
+    seed = int(np.random.SeedSequence(parts).generate_state(1)[0])
+    paddle.seed(seed % 2**31)
+    clips, classes = paddle.to_tensor(inputs).squeeze(1), paddle.to_tensor(labels)
+    mixed = run.mix(clips, classes, np.random.RandomState(seed)) if run.mix else None
     with paddle.amp.auto_cast(
         enable=settings.amp is not None, level=settings.amp or "O1", dtype=half_type(settings.amp_dtype)
     ):
-        logits = run.net(paddle.to_tensor(inputs).squeeze(1))
+        logits = run.net(mixed.inputs if mixed else clips)
     logits = logits.astype("float32")
-    return logits, run.criterion(logits, paddle.to_tensor(labels))
+    if mixed:
+        return logits, run.criterion(logits, mixed.labels, mixed.others, mixed.shares)
+    return logits, run.criterion(logits, classes)
 
 
 def _share_values(

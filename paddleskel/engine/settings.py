@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from paddleskel.config import load_config
 from paddleskel.data.long_tail import LongTail
+from paddleskel.data.rebalance import SAMPLERS
 from paddleskel.data.transforms import TRANSFORMS
 from paddleskel.data.transforms.pipeline import CONTEXT
 from paddleskel.data.transforms.stream import parse_stream
@@ -16,7 +17,7 @@ from paddleskel.engine.optim import SCHEDULES
 from paddleskel.errors import UserError
 from paddleskel.metrics import NAMES as METRIC_NAMES
 from paddleskel.metrics import MetricName
-from paddleskel.models.registry import BACKBONES, HEADS, LOSSES
+from paddleskel.models.registry import BACKBONES, HEADS, LOSSES, MIXES
 from paddleskel.registry import ComponentOf, check_arguments
 from paddleskel.skeleton.layout import Layout, load_layout
 
@@ -27,7 +28,7 @@ class ModelSettings:
 
     backbone: Annotated[dict, ComponentOf(BACKBONES, ("layout",))]
     head: Annotated[dict, ComponentOf(HEADS, ("in_channels", "num_classes"))]
-    loss: Annotated[dict, ComponentOf(LOSSES)]
+    loss: Annotated[dict, ComponentOf(LOSSES, ("class_counts",))]
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,15 @@ class TrainSplit:
     """DATASET.train.
 
     file: annotation pickle. split: its name in the file, null for all. repeat: passes an epoch. long_tail: thin it out.
+    sampler: draw the classes in other shares than they have. mix: mix the samples of a batch.
     """
 
     file: str
     split: str | None = None
     repeat: int = 1
     long_tail: LongTail | None = None
+    sampler: Annotated[dict, ComponentOf(SAMPLERS)] | None = None
+    mix: Annotated[dict, ComponentOf(MIXES, ("layout", "class_counts"))] | None = None
 
 
 @dataclass(frozen=True)

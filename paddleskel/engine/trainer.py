@@ -9,11 +9,22 @@ import paddle
 import paddleskel
 from paddleskel.config import dump_yaml
 from paddleskel.convert.weights import read_weights
+from paddleskel.data.dataset import SkeletonDataset
 from paddleskel.data.loader import Loader
 from paddleskel.data.long_tail import class_counts
 from paddleskel.data.sampler import BatchSampler, RepeatedBatch
 from paddleskel.engine import distributed
-from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_name, pipeline_of
+from paddleskel.engine.build import (
+    Data,
+    build_criterion,
+    build_mix,
+    build_network,
+    check_fit,
+    fingerprint,
+    part_name,
+    pipeline_of,
+    rebalanced,
+)
 from paddleskel.engine.epoch import Run, place, train_epoch
 from paddleskel.engine.evaluator import half_type, make_eval_loader, validate_epoch
 from paddleskel.engine.guards import FiniteGuard, MemoryWatch, memory_in_use, stuck_warning
@@ -27,7 +38,6 @@ from paddleskel.engine.stopping import StopRequest
 from paddleskel.errors import UserError
 from paddleskel.files import make_folder, write_atomically
 from paddleskel.models.checkpoint import load_into
-from paddleskel.models.registry import LOSSES
 from paddleskel.runtime import make_deterministic, seed_everything
 
 
@@ -58,7 +68,6 @@ def train(
     if settings.early_stop and not validate:
         raise UserError("early_stop: looks at the validation score, so it needs --validate")
     model = build_network(settings)
-    criterion = LOSSES.build(settings.MODEL.loss, "MODEL.loss")
     for part in ("train", "valid") if validate else ("train",):
         pipeline_of(settings, part)  # a mistake in it shows before data are read
     notes: list[str] = []
@@ -76,7 +85,9 @@ def train(
     data = Data(settings)
     train_set = data.dataset("train")
     shape = check_fit(model, train_set, settings)
-    sampler = _make_sampler(settings, len(train_set))
+    counts = class_counts([clip.label for clip in train_set.clips], settings.num_classes)
+    criterion = build_criterion(settings, counts, log.line)
+    sampler = _make_sampler(settings, train_set)
     loader = Loader(
         train_set, sampler, settings.DATASET.num_workers, settings.DATASET.worker_timeout, lambda text: log.line(text)
     )
@@ -97,7 +108,6 @@ def train(
     if settings.amp == "O2":
         model, optimizer = paddle.amp.decorate(models=model, optimizers=optimizer, level="O2", dtype=half)
 
-    counts = class_counts([clip.label for clip in train_set.clips], settings.num_classes)
     train_data = {**part_name(settings, "train"), **fingerprint(train_set.clips), "class_counts": counts}
     whole_batch = settings.DATASET.batch_size * distributed.world_size()
     setup = {"config": config, "train_data": train_data, "batch": whole_batch, "steps": steps}
@@ -114,7 +124,7 @@ def train(
         "input_shape": list(shape),
         "train_data": train_data,
     }
-    announce(log, settings, config, model, len(train_set), steps)
+    announce(log, settings, config, model, sampler.length, steps)
     announce_start(log, settings, start, setup)
     scale = learning_rate_scale(rule, whole_batch, log)
     saver = Saver(settings, model, optimizer, scaler, setup, meta, log.line)
@@ -138,6 +148,7 @@ def train(
             saver,
             stop,
             FiniteGuard(model, settings.on_nonfinite == "skip", settings.output, log.line),
+            build_mix(settings, counts),
         )
         while progress.epoch < settings.epochs and not _has_stalled(settings, progress):
             record = train_epoch(run, on_step)
@@ -170,13 +181,14 @@ def train(
     log.close()
 
 
-def _make_sampler(settings: Settings, samples: int) -> BatchSampler:
+def _make_sampler(settings: Settings, train_set: SkeletonDataset) -> BatchSampler:
     """Return the sampler of the training split."""
-    sizes = settings.DATASET
+    sizes, draw = settings.DATASET, rebalanced(settings, train_set)
+    samples = len(train_set) if draw is None else len(draw)
     shape = {"rank": distributed.rank(), "world_size": distributed.world_size()}
     if settings.overfit_one_batch:
-        return RepeatedBatch(samples, sizes.batch_size, settings.max_iters or 100, settings.seed, **shape)
-    sampler = BatchSampler(samples, sizes.batch_size, True, settings.seed, sizes.drop_last, **shape)
+        return RepeatedBatch(len(train_set), sizes.batch_size, settings.max_iters or 100, settings.seed, **shape)
+    sampler = BatchSampler(samples, sizes.batch_size, True, settings.seed, sizes.drop_last, **shape, draw=draw)
     if not len(sampler):
         raise UserError(
             f"DATASET.drop_last: {samples} training samples do not fill one batch of "

@@ -1,6 +1,7 @@
 """Heads: features to class scores."""
 
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 
 from paddleskel.models.registry import HEADS
@@ -16,6 +17,7 @@ class GCNHead(nn.Layer):
         dropout: before the linear layer.
         ignore_absent: leave persons that are zero throughout out of the average. The published networks count them.
         init_std: of the weight; the original 2s-AGCN and CTR-GCN code takes sqrt(2 / num_classes).
+        cosine_scale: logits are this times the cosine of features and a class's weight, without a bias.   (LDAM)
     """
 
     def __init__(
@@ -25,12 +27,17 @@ class GCNHead(nn.Layer):
         dropout: float = 0.0,
         ignore_absent: bool = False,
         init_std: float = 0.01,
+        cosine_scale: float | None = None,
     ):
         super().__init__()
         self.ignore_absent = ignore_absent
         self.dropout = nn.Dropout(dropout) if dropout else None
+        self.cosine_scale = cosine_scale
         self.fc = nn.Linear(
-            in_channels, num_classes, weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, init_std))
+            in_channels,
+            num_classes,
+            weight_attr=paddle.ParamAttr(initializer=nn.initializer.Normal(0.0, init_std)),
+            bias_attr=None if cosine_scale is None else False,
         )
 
     def forward(self, features, inputs):
@@ -45,4 +52,7 @@ class GCNHead(nn.Layer):
             pooled = (pooled * present).sum(axis=1) / present.sum(axis=1).clip(min=1.0)
         else:
             pooled = pooled.mean(axis=1)
-        return self.fc(pooled if self.dropout is None else self.dropout(pooled))
+        pooled = pooled if self.dropout is None else self.dropout(pooled)
+        if self.cosine_scale is None:
+            return self.fc(pooled)
+        return self.cosine_scale * F.linear(F.normalize(pooled, axis=-1), F.normalize(self.fc.weight, axis=0))
