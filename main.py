@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import sys
 
+from paddleskel.data.trust import TrustFlag
 from paddleskel.errors import UserError, exit_code
 from paddleskel.metrics import NAMES as METRICS
 
@@ -43,6 +44,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("-p", "--profiler_options", metavar="OPTIONS", help='profile some training steps, as in '
         '"batch_range=[10,20]; profile_path=output/profile"')  # fmt: skip
+    parser.add_argument("--trust", action=TrustFlag)
     return parser.parse_args(arguments)
 
 

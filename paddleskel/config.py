@@ -20,6 +20,8 @@ import yaml
 from paddleskel.errors import UserError
 from paddleskel.registry import did_you_mean
 
+_LARGEST, _MOST_VALUES = 16 * 2**20, 2_000_000
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML with two traps removed: 5e-4 is a number, and a key given twice is an error."""
@@ -47,13 +49,43 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
 
 def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML text safely; a mistake names `source` and the line."""
+    if len(text) > _LARGEST:
+        raise UserError(f"{source}: {len(text) / 2**20:.0f} MiB of YAML; more than {_LARGEST >> 20} MiB are not read")
     try:
-        return _Loader(text).get_single_data()
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        _check_expansion(node, source)
+        return None if node is None else loader.construct_document(node)
+    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:  # a date that is none, a nest too deep
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise UserError(f"{source}: not valid YAML: {reason}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(f"{source}{line}: not valid YAML: {problem}") from error
+
+
+def _check_expansion(root: yaml.Node | None, source: str) -> None:
+    """Refuse a text that aliases (&a, *a) make huge, or endless: a few lines can stand for billions of values."""
+    sizes: dict[int, int | None] = {}
+
+    def size(node: yaml.Node) -> int:
+        known = sizes.get(id(node), 0)
+        if known is None:
+            raise UserError(f"{source}: refused: an alias that contains itself")
+        if known:
+            return known
+        sizes[id(node)] = None
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for item in inner for part in (item if isinstance(item, tuple) else (item,))]
+        sizes[id(node)] = total = 1 + sum(size(part) for part in parts)
+        if total > _MOST_VALUES:
+            raise UserError(f"{source}: refused: its aliases stand for more than {_MOST_VALUES:,} values")
+        return total
+
+    if root is not None:
+        size(root)
 
 
 def read_yaml(path: str | Path) -> Any:

@@ -13,6 +13,8 @@ import numpy as np
 
 from paddleskel import metrics
 from paddleskel.convert.torch_dump import read_torch_pickle
+from paddleskel.data.npz import read_npz
+from paddleskel.data.safe_pickle import explain
 from paddleskel.errors import UserError
 from paddleskel.files import write_atomically
 
@@ -167,7 +169,11 @@ def read_results(path: str | Path) -> Results:
         UserError: not a results file; scores that are no numbers or of different lengths; an id given twice.
     """
     path = Path(path)
-    content = _read(path)
+    with explain(path, "results file"):
+        return _parse(path, _read(path))
+
+
+def _parse(path: Path, content: Any) -> Results:
     if isinstance(content, Mapping) and "probs" in content:
         return _checked(path, content, content.get("logits"), content["probs"])
     if isinstance(content, (list, tuple)) and len(content) and isinstance(content[0], Mapping):
@@ -185,8 +191,7 @@ def _read(path: Path) -> Any:
         raise UserError(f"{path}: no such file")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                values = {key: file[key] for key in file.files}
+            values = read_npz(path)
             return {**values, **json.loads(str(values.pop("about", "{}")))}
         if path.suffix == ".json":
             return json.loads(path.read_text(encoding="utf-8"))

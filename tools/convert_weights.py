@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from paddleskel.data.trust import TrustFlag
 from paddleskel.errors import UserError, exit_code
 
 
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("-c", "--config", metavar="FILE", help="config of the network (default: detected)")
     add("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="set a config value; repeatable")
     add("--to", choices=["pyskl", "mmaction"], help="write under the names of another toolbox")
+    parser.add_argument("--trust", action=TrustFlag)
     flags = parser.parse_args(arguments)
 
     from paddleskel.engine.conversion import convert_file

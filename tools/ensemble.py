@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from paddleskel.data.trust import TrustFlag
 from paddleskel.errors import UserError, exit_code
 
 
@@ -35,6 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("-c", "--config", metavar="FILE", help="test this config's checkpoint of every stream, then fuse")
     add("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="with -c: set a config value")
     add("--weights-dir", metavar="DIR", help="with -c: folder of the runs' output folders; default: output")
+    parser.add_argument("--trust", action=TrustFlag)
     return parser.parse_args(arguments)
 
 

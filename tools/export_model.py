@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from paddleskel.data.trust import TrustFlag
 from paddleskel.errors import exit_code
 
 
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         "output folder")  # fmt: skip
     add("--ensemble_weights", nargs="+", type=float, default=[], metavar="W", help="weights of the fusion, in order "
         "(default: the published 2 2 1 1 for j b jm bm, otherwise equal)")  # fmt: skip
+    parser.add_argument("--trust", action=TrustFlag)
     flags = parser.parse_args(arguments)
 
     from paddleskel.deploy.export import ExportOptions, export, find_members

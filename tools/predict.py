@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from paddleskel.data.trust import TrustFlag
 from paddleskel.errors import UserError, exit_code
 
 
@@ -69,6 +70,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     bulk = parser.add_argument_group("millions of sequences")
     bulk.add_argument("--shard", type=shard, metavar="I/N", help="every N-th input from the I-th on; results are "
         "appended to --out FILE.jsonl as they come, and the same command goes on where it stopped")  # fmt: skip
+    parser.add_argument("--trust", action=TrustFlag)
     flags = parser.parse_args(arguments)
     for name in ("batch_size", "topk", "num_clips", "cpu_threads", "window", "stride"):
         if getattr(flags, name) is not None and getattr(flags, name) < 1:

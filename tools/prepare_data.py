@@ -28,6 +28,7 @@ from paddleskel.data.sources.openpose import write_openpose
 from paddleskel.data.sources.toy import make_toy
 from paddleskel.data.store import Store
 from paddleskel.data.store_files import stamp_of, store_annotations
+from paddleskel.data.trust import TrustFlag
 from paddleskel.errors import UserError, exit_code
 from paddleskel.files import make_folder, write_atomically
 from paddleskel.skeleton.layout import load_layout
@@ -56,6 +57,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     about = {"auto": "any of the formats below, found out from the files"} | {s.name: s.what for s in SOURCES.values()}
     for name, what in about.items():
         add_reading(commands.add_parser(name, help=what, description=f"Read {what}."))
+    parser.add_argument("--trust", action=TrustFlag)
     return parser.parse_args(arguments)
 
 

@@ -6,6 +6,7 @@ placeholders, and anything else is refused by name.
 """
 
 import io
+import math
 import pickle
 import struct
 import zipfile
@@ -15,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from paddleskel.data.safe_pickle import Refused, SafeUnpickler, explain
+from paddleskel.data.safe_pickle import Refused, SafeUnpickler, check_expansion, explain
+from paddleskel.data.trust import check_zip, is_trusting, limited_memory
 from paddleskel.errors import UserError
 
 _DTYPES = {
@@ -30,6 +32,7 @@ _DTYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+_EXPANDED = 2**20
 _INERT_PACKAGES = ("mmengine", "mmcv", "mmaction", "pyskl")
 
 
@@ -67,6 +70,8 @@ def _rebuild_tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple
     """A view of a storage; every index it can reach must lie inside."""
     if not all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride)) or len(size) != len(stride):
         raise pickle.UnpicklingError("a tensor with an impossible shape")
+    if math.prod(size) > max(storage.size, _EXPANDED):  # strides of 0 make much out of little
+        raise pickle.UnpicklingError("a tensor that is larger than its data")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
     if 0 not in size and last >= storage.size:
         raise pickle.UnpicklingError("a tensor that reaches beyond its data")
@@ -136,12 +141,13 @@ def read_torch(path: str | Path) -> Any:
         raise UserError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
         return _read_with_torch(path)
-    with explain(path), zipfile.ZipFile(path) as archive:
+    with explain(path), limited_memory(Path(path).stat().st_size), zipfile.ZipFile(path) as archive:
+        check_zip(archive, path)
         pickles = [name for name in archive.namelist() if name.split("/")[-1] == "data.pkl"]
         if len(pickles) != 1:
             raise UserError(f"{path}: a zip archive, but not one that torch writes (no data.pkl in it)")
         root = pickles[0].removesuffix("data.pkl")
-        return _TorchUnpickler(io.BytesIO(archive.read(pickles[0])), archive, root).load()
+        return check_expansion(_TorchUnpickler(io.BytesIO(archive.read(pickles[0])), archive, root).load())
 
 
 def _read_with_torch(path: str | Path) -> Any:
@@ -156,7 +162,7 @@ def _read_with_torch(path: str | Path) -> Any:
             "(pip install torch), or save it again with a newer one"
         ) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=not is_trusting())
     except Exception as error:  # torch raises many kinds
         raise UserError(f"{path}: torch cannot read it: {str(error).splitlines()[0]}") from error
     return _as_arrays(content)

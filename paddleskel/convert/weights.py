@@ -14,7 +14,7 @@ import numpy as np
 from paddleskel.convert.links import Link, load_links, save_links
 from paddleskel.convert.pyskl import link_model
 from paddleskel.convert.torch_file import read_torch
-from paddleskel.data.safe_pickle import explain
+from paddleskel.data.npz import read_npz
 from paddleskel.errors import UserError
 from paddleskel.models.checkpoint import Checkpoint, read_checkpoint
 from paddleskel.models.recognizer import Recognizer
@@ -47,7 +47,7 @@ def read_any(path: str | Path) -> Checkpoint | Foreign:
         checkpoint = Checkpoint(_find_state(read_torch(path), path), {})
     else:
         checkpoint = read_checkpoint(path)
-    state = {name.removeprefix("module."): array for name, array in checkpoint.state.items()}
+    state = {str(name).removeprefix("module."): array for name, array in checkpoint.state.items()}
     if any(name.startswith("backbone.blocks.") or name.startswith("backbone.stages.") for name in state):
         return Checkpoint(state, checkpoint.meta)
     if "cls_head.fc_cls.weight" in state:
@@ -63,9 +63,9 @@ def read_any(path: str | Path) -> Checkpoint | Foreign:
 
 
 def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    with explain(path), np.load(path, allow_pickle=False) as file:
-        prefix = "state/" if any(name.startswith("state/") for name in file.files) else ""
-        return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+    arrays = read_npz(path)
+    prefix = "state/" if any(name.startswith("state/") for name in arrays) else ""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _find_state(content: Any, path: str | Path) -> dict[str, np.ndarray]:

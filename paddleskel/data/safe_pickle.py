@@ -2,13 +2,18 @@
 
 A pickle is a program. This reader knows the few callables that arrays and builtins need and refuses any other by name
 before it can be called. Files written by numpy 1 and numpy 2, and by Python 2, are read.
+
+`trust.trust_files` (--trust) is the one way round: from then on unknown callables are imported and called.
 """
 
 import contextlib
 import io
 import math
+import os
 import pickle
+import tokenize
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +21,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from paddleskel.data.trust import is_trusting, limited_memory
 from paddleskel.errors import UserError
+
+# what pickle, zipfile, zlib and numpy's header parser raise for damaged content
+_DAMAGE = (
+    pickle.UnpicklingError, zlib.error, tokenize.TokenError, SyntaxError, SystemError, RuntimeError, ArithmeticError,
+    LookupError, TypeError, ValueError, AttributeError, AssertionError,
+)  # fmt: skip
 
 
 class Refused(pickle.UnpicklingError):
@@ -95,7 +107,17 @@ def _no_bytes() -> bytes:
     return b""  # how old protocols spell it: bytes()
 
 
-_BUILTINS = {"set": set, "frozenset": frozenset, "complex": complex, "slice": slice, "range": range}
+def _set(items=()) -> set:
+    if not isinstance(items, (list, tuple)):
+        raise pickle.UnpicklingError("a set not made from a list")  # set(range(n)) would allocate n entries
+    return set(items)
+
+
+def _frozenset(items=()) -> frozenset:
+    return frozenset(_set(items))
+
+
+_BUILTINS = {"set": _set, "frozenset": _frozenset, "complex": complex, "slice": slice, "range": range}
 _KNOWN = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _PlainDtype,
@@ -123,14 +145,16 @@ class SafeUnpickler(pickle.Unpickler):
         self._known = {**_KNOWN, **(extra or {})}
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._known:
-            raise Refused(f"{module}.{name}")
-        return self._known[module, name]
+        if (module, name) in self._known:
+            return self._known[module, name]
+        if is_trusting():
+            return super().find_class(module, name)
+        raise Refused(f"{module}.{name}")
 
 
 @contextlib.contextmanager
-def explain(path: str | Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is unpickled into one sentence about the file."""
+def explain(path: str | Path, what: str = "pickle of arrays and plain values") -> Iterator[None]:
+    """Turn whatever goes wrong while a damaged file is read into one sentence about it. what: it should be."""
     try:
         yield
     except FileNotFoundError as error:
@@ -140,7 +164,7 @@ def explain(path: str | Path) -> Iterator[None]:
     except Refused as error:
         raise UserError(
             f"{path}: refused: this pickle would call {error}, which data do not need; only arrays and plain values "
-            "are read"
+            "are read. --trust would run it: use that only for files whose origin you trust as you trust a program"
         ) from error
     except EOFError as error:
         raise UserError(f"{path}: the file ends in the middle of a pickle; download or write it again") from error
@@ -148,9 +172,9 @@ def explain(path: str | Path) -> Iterator[None]:
         raise UserError(f"{path}: asks for more memory or nesting than there is; the file is damaged") from error
     except zipfile.BadZipFile as error:
         raise UserError(f"{path}: the zip archive is damaged: {error}") from error
-    except (pickle.UnpicklingError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         problem = str(error) or type(error).__name__
-        raise UserError(f"{path}: not a readable pickle of arrays and plain values: {problem}") from error
+        raise UserError(f"{path}: not a readable {what}: {problem}") from error
 
 
 def read_pickle(path: str | Path, extra: dict[tuple[str, str], Any] | None = None) -> Any:
@@ -159,11 +183,53 @@ def read_pickle(path: str | Path, extra: dict[tuple[str, str], Any] | None = Non
     Raises:
         UserError: missing file, not a pickle, truncated, or one that would run code (the callable is named).
     """
-    with explain(path), open(path, "rb") as file:
-        return SafeUnpickler(file, extra).load()
+    with explain(path), limited_memory(os.path.getsize(path)), open(path, "rb") as file:
+        return check_expansion(SafeUnpickler(file, extra).load())
 
 
 def parse_pickle(data: bytes, path: str | Path) -> Any:
     """Like `read_pickle`, from bytes that were read already; `path` is for messages."""
-    with explain(path):
-        return SafeUnpickler(io.BytesIO(data)).load()
+    with explain(path), limited_memory(len(data)):
+        return check_expansion(SafeUnpickler(io.BytesIO(data)).load())
+
+
+def check_expansion(content: Any) -> Any:
+    """Return the content of a pickle, unless its containers hold each other so often that walking them never ends.
+
+    A list that holds a list twice, which holds a list twice, ... is small in memory; making an array or a message of it
+    is not.
+
+    Raises:
+        UnpicklingError: more than a hundred times as many entries as there are objects, or a container inside itself.
+    """
+    sizes: dict[int, int] = {}
+    under_way: set[int] = set()
+    held, waiting = 0, [(content, False)]
+    while waiting:
+        node, entered = waiting.pop()
+        if not _is_container(node) or (id(node) in sizes and not entered):
+            continue
+        entries = node.values() if isinstance(node, dict) else node.flat if isinstance(node, np.ndarray) else node
+        inner = [part for part in entries if _is_container(part)]
+        if entered:
+            under_way.discard(id(node))
+            sizes[id(node)] = total = 1 + len(node) + sum(sizes[id(part)] for part in inner)
+            held += 1 + len(node)
+            if total > max(_MOST_ENTRIES, 100 * held):
+                raise pickle.UnpicklingError("containers that hold each other too often")
+        elif any(id(part) in under_way or part is node for part in inner):
+            raise pickle.UnpicklingError("a container that contains itself")
+        else:
+            under_way.add(id(node))
+            waiting += [(node, True), *((part, False) for part in inner)]
+    return content
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, _CONTAINERS) or (
+        isinstance(value, np.ndarray) and value.dtype.hasobject and value.ndim > 0
+    )
+
+
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+_MOST_ENTRIES = 1_000_000

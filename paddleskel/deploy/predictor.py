@@ -13,6 +13,7 @@ import numpy as np
 
 from paddleskel.data.annotation import parse_annotation
 from paddleskel.data.clip import Clip
+from paddleskel.data.npz import read_npz
 from paddleskel.data.transforms import build_pipeline
 from paddleskel.deploy.bundle import Bundle, ModelFiles, check_files, find_description, read_bundle
 from paddleskel.deploy.engines import ENGINES, EngineOptions, engine_kind
@@ -129,8 +130,8 @@ class Predictor:
     def _check_on_sample(self, path: Path) -> None:
         """Make sure that what was right on the machine of the export is right on this one."""
         check_files(self.bundle, [path])
-        with np.load(path) as sample:
-            got, expected = self.engine(sample["input"]), sample["output"]
+        sample = read_npz(path)
+        got, expected = self.engine(sample["input"]), sample["output"]
         difference = np.abs(got - expected).max() / np.abs(expected).max()
         if not difference <= TOLERANCE[self.model.precision]:
             raise UserError(

@@ -164,9 +164,10 @@ def build_mix(settings: Settings, counts: Sequence[int]) -> Callable | None:
 
 def fingerprint(clips: Sequence[Clip]) -> dict[str, Any]:
     """Say which samples these are: how many samples and frames, and a hash of ids, labels and lengths in order."""
-    text = "\n".join(f"{clip.id} {clip.label} {clip.num_frames}" for clip in clips)
-    frames = sum(clip.num_frames for clip in clips)
-    return {"samples": len(clips), "frames": frames, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    rows = [(clip.id, clip.label, clip.num_frames) for clip in clips]
+    text = "\n".join(f"{name} {label} {frames}" for name, label, frames in rows)
+    total = sum(frames for *_, frames in rows)
+    return {"samples": len(rows), "frames": total, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def check_fit(model: Recognizer, dataset: SkeletonDataset, settings: Settings) -> tuple[int, ...]:

@@ -40,17 +40,27 @@ def start() -> None:
         dist.init_parallel_env()
 
 
-def meet(what: str) -> None:
+@contextlib.contextmanager
+def first_alone(what: str) -> Iterator[None]:
+    """Let rank 0 do something before the others do it: they find the files it has made."""
+    if rank() > 0:
+        meet(what, always=True)
+    yield
+    if rank() == 0:
+        meet(what, always=True)
+
+
+def meet(what: str, always: bool = False) -> None:
     """Wait until all processes are here, before they exchange something.
 
     Paddle's Gloo gives up on a process that is 30 seconds late, and a batch or a checkpoint may well take longer; here
-    the patience is half an hour. NCCL waits by itself.
+    the patience is half an hour. NCCL waits by itself, so on a GPU this does nothing, unless it is asked for `always`.
 
     Raises:
         UserError: names the processes that did not come.
     """
     global _meetings
-    if world_size() == 1 or not paddle.get_device().startswith("cpu"):
+    if world_size() == 1 or (paddle.get_device().startswith("gpu") and not always):
         return
     store = paddle.base.core.create_or_get_global_tcp_store()
     _meetings += 1

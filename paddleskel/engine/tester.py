@@ -64,7 +64,8 @@ def run_test(
     checkpoint, notes = read_weights(weights, model)
     load_into(model, checkpoint, weights)
     data = Data(settings)
-    loader = make_eval_loader(settings, data, "test")
+    with distributed.first_alone("reading of the data"):
+        loader = make_eval_loader(settings, data, "test")
     check_fit(model, loader.dataset, settings)
     first = distributed.rank() == 0
     log = Log(quiet=not first)

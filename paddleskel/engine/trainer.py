@@ -83,7 +83,9 @@ def train(
         log.line(note)
 
     data = Data(settings)
-    train_set = data.dataset("train")
+    with distributed.first_alone("reading of the data"):
+        train_set = data.dataset("train")
+        valid_loader = make_eval_loader(settings, data, "valid") if validate else None
     shape = check_fit(model, train_set, settings)
     counts = class_counts([clip.label for clip in train_set.clips], settings.num_classes)
     criterion = build_criterion(settings, counts, log.line)
@@ -91,7 +93,6 @@ def train(
     loader = Loader(
         train_set, sampler, settings.DATASET.num_workers, settings.DATASET.worker_timeout, lambda text: log.line(text)
     )
-    valid_loader = make_eval_loader(settings, data, "valid") if validate else None
     for remark in data.check(valid=validate):
         log.line(remark)
 

@@ -10,12 +10,14 @@ people who are never there, are padding and are left out.
 
 import contextlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from paddleskel.data.safe_pickle import read_pickle
+from paddleskel.data.npz import check_npz, npz_names, read_npy
+from paddleskel.data.safe_pickle import explain, read_pickle
 from paddleskel.data.sources.reader import Annotation, ReadOptions, Source
 from paddleskel.errors import UserError
 
@@ -30,13 +32,12 @@ def _detect(path: Path) -> bool:
 
 def _shape(file: Path) -> tuple | None:
     """A description of the file if it is one of ours, else None; reads no data."""
-    with contextlib.suppress(OSError, ValueError, EOFError, KeyError):
+    with contextlib.suppress(UserError):
         if file.suffix == ".npy":
-            shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
+            shape = read_npy(file, mapped=True).shape
             return shape if len(shape) == 5 else None
         if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as content:
-                return tuple(key for key in content.files if key.startswith("x_")) or None
+            return tuple(key for key in npz_names(file) if key.startswith("x_")) or None
     return None
 
 
@@ -53,7 +54,7 @@ def _read(path: Path, options: ReadOptions) -> list[Annotation]:
 
 
 def _read_npy(file: Path, options: ReadOptions) -> list[Annotation]:
-    data = np.load(file, mmap_mode="r", allow_pickle=False)
+    data = read_npy(file, mapped=True)
     names, labels = _labels(file, len(data))
     split = _split_of(file.stem)
     return [
@@ -74,11 +75,12 @@ def _labels(file: Path, count: int):
     default = [f"{file.stem}_{number:06d}" for number in range(count)]
     if found is None:
         return default, lambda number: {}
-    content: Any = read_pickle(found) if found.suffix == ".pkl" else np.load(found, allow_pickle=False)
+    content: Any = read_pickle(found) if found.suffix == ".pkl" else read_npy(found)
     names = default
     if isinstance(content, (tuple, list)) and len(content) == 2 and isinstance(content[0], (list, tuple)):
         names, content = [Path(str(name)).stem for name in content[0]], content[1]
-    labels = np.asarray(content).ravel()
+    with explain(found, "file of labels"):
+        labels = np.asarray(content).ravel()
     if len(labels) != count or len(names) != count or labels.dtype.kind not in "iuf":
         raise UserError(f"{found}: {len(labels)} labels for the {count} samples of {file.name}")
     return names, lambda number: {"label": int(labels[number])}
@@ -86,26 +88,31 @@ def _labels(file: Path, count: int):
 
 def _read_npz(file: Path, options: ReadOptions) -> list[Annotation]:
     annotations = []
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            for key in [key for key in content.files if key.startswith("x_")]:
-                data, labels = content[key], content.get("y_" + key[2:])
-                if labels is not None:
-                    labels = labels.argmax(axis=1) if labels.ndim == 2 else labels.ravel()
-                    if len(labels) != len(data):
-                        raise UserError(f"{file}: {len(data)} samples in {key}, but {len(labels)} labels")
-                for number, sample in enumerate(data):
-                    name = f"{key[2:]}_{number:06d}"
-                    points = _persons_first(sample, options, f"{file}: {key}")
-                    item = _clip(points, options, f"{file}: {name}")
-                    if item:
-                        label = {} if labels is None else {"label": int(labels[number])}
-                        annotations.append(item | {"frame_dir": name, "split": _SPLITS.get(key[2:], key[2:])} | label)
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise UserError(f"{file}: not a readable array file: {error}") from error
+    check_npz(file)
+    with explain(file, "archive of arrays (.npz)"), np.load(file, allow_pickle=False) as content:
+        for key in [key for key in content.files if key.startswith("x_")]:
+            data, labels = _array(content, key), _array(content, "y_" + key[2:])
+            if labels is not None:
+                labels = labels.argmax(axis=1) if labels.ndim == 2 else labels.ravel()
+                if len(labels) != len(data):
+                    raise UserError(f"{file}: {len(data)} samples in {key}, but {len(labels)} labels")
+            for number, sample in enumerate(data):
+                name = f"{key[2:]}_{number:06d}"
+                points = _persons_first(sample, options, f"{file}: {key}")
+                item = _clip(points, options, f"{file}: {name}")
+                if item:
+                    label = {} if labels is None else {"label": int(labels[number])}
+                    annotations.append(item | {"frame_dir": name, "split": _SPLITS.get(key[2:], key[2:])} | label)
     if not annotations:
         raise UserError(f"{file}: no x_train or x_test with samples in it")
     return annotations
+
+
+def _array(content: Mapping, key: str) -> np.ndarray | None:
+    array = content.get(key)
+    if array is not None and not isinstance(array, np.ndarray):
+        raise ValueError(f"{key} is no array")
+    return array
 
 
 def _persons_first(sample: np.ndarray, options: ReadOptions, where: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from paddleskel.data.safe_pickle import read_pickle
 from paddleskel.data.sources.reader import Annotation, ReadOptions, Source
+from paddleskel.data.trust import check_zip
 from paddleskel.errors import UserError
 from paddleskel.files import write_atomically
 
@@ -175,6 +176,7 @@ def _members(path: Path, problems: list[str]) -> Iterable[tuple[str, str | None]
     elif path.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
+                check_zip(archive, path)
                 names = [name for name in archive.namelist() if name.endswith(".skeleton")]
         except (zipfile.BadZipFile, OSError) as error:
             problems.append(f"{path}: not a readable zip archive ({error}); download it again")

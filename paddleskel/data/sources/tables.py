@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from paddleskel.data.npz import read_npy, read_npz
 from paddleskel.data.sources.reader import (
     Annotation,
     ReadOptions,
@@ -106,24 +107,15 @@ def _sequence(
 
 
 def _array(file: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray | None]:
-    try:
-        content = np.load(file, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            points, score = content, None
-        else:
-            with content:
-                keys = [key for key in ("keypoint", "keypoints", "points", "arr_0") if key in content.files]
-                if not keys:
-                    raise UserError(f"{file}: no 'keypoint' among its arrays ({', '.join(content.files)})")
-                points = content[keys[0]]
-                scores = [key for key in ("keypoint_score", "score", "scores") if key in content.files]
-                score = content[scores[0]] if scores else None
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise UserError(f"{file}: not a readable array file: {error}") from error
-    except Exception as error:  # zipfile raises classes of its own for damaged archives
-        if isinstance(error, UserError) or type(error).__module__ not in ("zipfile", "zlib"):
-            raise
-        raise UserError(f"{file}: the archive is damaged: {error}") from error
+    if file.suffix == ".npz":
+        content = read_npz(file)
+        keys = [key for key in ("keypoint", "keypoints", "points", "arr_0") if key in content]
+        if not keys:
+            raise UserError(f"{file}: no 'keypoint' among its arrays ({', '.join(content)})")
+        scores = [key for key in ("keypoint_score", "score", "scores") if key in content]
+        points, score = content[keys[0]], content[scores[0]] if scores else None
+    else:
+        points, score = read_npy(file), None
     if points.dtype.kind not in "fiu":
         raise UserError(f"{file}: holds {points.dtype}, not numbers")
     if points.ndim == 2:
