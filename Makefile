@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CONFIG := configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml
 OUTPUT := output/STGCN_PlusPlus_toy
 
-.PHONY: demo test lint format bench install install-dev check-python clean
+.PHONY: demo test test-2.6 lint format bench install install-dev check-python clean
 
 check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
@@ -35,6 +35,13 @@ demo: install
 
 test: install-dev
 	"$(BIN)/python" -m pytest
+
+# the same on Paddle 2.6.2, the newest with GPU wheels on PyPI, and numpy 1
+test-2.6: | check-python
+	$(PYTHON) -m venv .venv-2.6
+	.venv-2.6/bin/python -m pip install --quiet --disable-pip-version-check \
+		"paddlepaddle==2.6.2" "numpy<2" -r requirements-common.txt -r requirements-dev.txt
+	.venv-2.6/bin/python -m pytest
 
 lint: install-dev
 	"$(BIN)/ruff" check .

@@ -10,6 +10,7 @@ import io
 import os
 import platform
 import random
+import re
 import sys
 import warnings
 
@@ -32,6 +33,12 @@ def mkl_cpu_type(cpuinfo: str) -> str | None:
     if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
         return "7"
     return "5" if {"avx2", "fma"} <= flags else None
+
+
+def has_bfloat16(cpuinfo: str) -> bool:
+    """Whether a processor computes with bfloat16, given the text of /proc/cpuinfo."""
+    flags = set(re.findall(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)[0].split()) if "flags" in cpuinfo else set()
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
 def available_cores() -> int:

@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from paddleskel.runtime import available_cores, mkl_cpu_type
+from paddleskel.runtime import available_cores, has_bfloat16, mkl_cpu_type
 
 
 def cpuinfo(vendor, flags):
@@ -27,6 +27,20 @@ def cpuinfo(vendor, flags):
 )
 def test_mkl_is_told_of_processors_it_does_not_know(text, expected):
     assert mkl_cpu_type(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (cpuinfo("AuthenticAMD", "avx2 avx512f avx512_bf16"), True),
+        (cpuinfo("GenuineIntel", "avx512f amx_bf16"), True),
+        (cpuinfo("GenuineIntel", "avx2 fma avx512f"), False),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", False),
+        ("", False),
+    ],
+)
+def test_bfloat16_is_found_in_the_processors_flags(text, expected):
+    assert has_bfloat16(text) == expected
 
 
 def python(code, **env):

@@ -56,10 +56,18 @@ def save_run(
     scaler: paddle.amp.GradScaler,
     progress: Progress,
     setup: dict[str, Any],
+    restored: SavedRun | None = None,
     previous: Path | None = None,
 ) -> None:
-    """Write the state of a run. previous: name under which to keep the file that is replaced."""
-    arrays = {f"{_MODEL}{name}": _array(tensor) for name, tensor in model.state_dict().items()}
+    """Write the state of a run.
+
+    Args:
+        restored: what it was resumed from: Paddle's optimisers take up their state at their first step, and know
+            nothing of it before.
+        previous: name under which to keep the file that is replaced.
+    """
+    arrays = {key: array for key, array in restored.arrays.state.items() if "|" in key} if restored else {}
+    arrays |= {f"{_MODEL}{name}": _array(tensor) for name, tensor in model.state_dict().items()}
     names = {parameter.name: name for name, parameter in model.named_parameters()}
     state = optimizer.state_dict()
     for owner, tensor in state.pop("master_weights", {}).items():

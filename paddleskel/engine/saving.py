@@ -27,6 +27,7 @@ class Saver:
     Args:
         setup: what the run is (config, data, ...); saved with it, and compared when it is resumed.
         meta: saved with the weights.
+        restored: what the run was resumed from.
         say: prints a line.
     """
 
@@ -38,10 +39,12 @@ class Saver:
         scaler: paddle.amp.GradScaler,
         setup: dict[str, Any],
         meta: dict[str, Any],
+        restored: SavedRun | None,
         say: Callable[[str], None],
     ):
         self.settings, self.setup, self.meta, self.say = settings, setup, meta, say
         self.model, self.optimizer, self.scaler = model, optimizer, scaler
+        self.restored = restored
         self.writes = distributed.rank() == 0
         self.failure: str | None = None
         self._saved_at = time.monotonic()
@@ -57,7 +60,7 @@ class Saver:
         """Write the state of the run."""
         path = self.settings.checkpoint(which).with_suffix(".pdopt")
         previous = self.settings.checkpoint("previous").with_suffix(".pdopt") if which == "last" else None
-        state = (self.model, self.optimizer, self.scaler, progress, self.setup)
+        state = (self.model, self.optimizer, self.scaler, progress, self.setup, self.restored)
         self._attempt(lambda: save_run(path, *state, previous))
         self._saved_at = time.monotonic()
 

@@ -1,6 +1,8 @@
 """What a run says before its first step, and what it makes of where it comes from."""
 
+import contextlib
 import math
+from pathlib import Path
 from typing import Any
 
 import paddle
@@ -8,10 +10,13 @@ from paddle import nn
 
 from paddleskel.config import dump_yaml
 from paddleskel.engine import distributed
+from paddleskel.engine.evaluator import half_type
 from paddleskel.engine.log import Log
 from paddleskel.engine.progress import Progress, SavedRun
 from paddleskel.engine.saving import changes
 from paddleskel.engine.settings import OptimizerSettings, Settings
+from paddleskel.errors import UserError
+from paddleskel.runtime import has_bfloat16
 
 _ORDER = ("train_data", "batch", "steps", "config.seed", "config.DATASET.drop_last", "config.OPTIMIZER.accumulate")
 
@@ -53,8 +58,25 @@ def announce(log: Log, settings: Settings, config: dict, model: nn.Layer, sample
         f"{settings.epochs} epochs, {shared}seed {settings.seed}, {paddle.get_device()}, paddlepaddle "
         f"{paddle.__version__}, output in {settings.output}"
     )
+    if settings.amp:
+        half = half_type(settings.amp_dtype)
+        log.line(f"mixed precision {settings.amp} with {half}")
+        if paddle.get_device().startswith("cpu") and not has_bfloat16(_processor()):
+            log.line("note: this processor has no instructions for bfloat16; float32 is faster on it")
     if processes > 1 and not settings.sync_bn:
         log.line("note: each process normalises over its own part of a batch; sync_bn: true normalises over all of it")
+
+
+def check_precision(settings: Settings) -> None:
+    """Raise a UserError for a half type that the device has no kernels for."""
+    if settings.amp and half_type(settings.amp_dtype) == "float16" and not paddle.get_device().startswith("gpu"):
+        raise UserError("amp_dtype: float16 needs a GPU; on a CPU, mixed precision is bfloat16 (auto)")
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    return ""
 
 
 def announce_start(log: Log, settings: Settings, start: SavedRun | None, setup: dict[str, Any]) -> None:

@@ -226,6 +226,8 @@ def _peaks(model: Recognizer, x: paddle.Tensor) -> tuple[float, float]:
 
 
 def _peak(work: Callable[[], object]) -> float:
+    if not hasattr(core, "host_memory_stat_reset_peak_value"):  # Paddle 2.6 cannot tell
+        return math.nan
     core.host_memory_stat_reset_peak_value("Allocated", 0)
     before = core.host_memory_stat_current_value("Allocated", 0)
     work()

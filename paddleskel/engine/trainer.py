@@ -33,7 +33,14 @@ from paddleskel.engine.optim import SCHEDULES, build_optimizer
 from paddleskel.engine.progress import Progress, restore_run
 from paddleskel.engine.saving import Saver, find_run
 from paddleskel.engine.settings import Settings
-from paddleskel.engine.start import announce, announce_start, kept_step, learning_rate_scale, overfit_verdict
+from paddleskel.engine.start import (
+    announce,
+    announce_start,
+    check_precision,
+    kept_step,
+    learning_rate_scale,
+    overfit_verdict,
+)
 from paddleskel.engine.stopping import StopRequest
 from paddleskel.errors import UserError
 from paddleskel.files import make_folder, write_atomically
@@ -67,6 +74,7 @@ def train(
         make_deterministic()
     if settings.early_stop and not validate:
         raise UserError("early_stop: looks at the validation score, so it needs --validate")
+    check_precision(settings)
     model = build_network(settings)
     for part in ("train", "valid") if validate else ("train",):
         pipeline_of(settings, part)  # a mistake in it shows before data are read
@@ -128,7 +136,7 @@ def train(
     announce(log, settings, config, model, sampler.length, steps)
     announce_start(log, settings, start, setup)
     scale = learning_rate_scale(rule, whole_batch, log)
-    saver = Saver(settings, model, optimizer, scaler, setup, meta, log.line)
+    saver = Saver(settings, model, optimizer, scaler, setup, meta, start, log.line)
     if first:
         write_atomically(settings.output / "config.yaml", dump_yaml(config))
     scalars = Scalars(settings.output, progress.records) if first else None

@@ -147,8 +147,20 @@ def test_options_of_training(train):
     assert "amp: O1" in text
 
 
-def test_o2_runs(train):
-    train("run", "--amp_level", "O2", "--validate", "-o", "epochs=1")
+@pytest.mark.parametrize("level", ["O1", "O2"])
+def test_mixed_precision_stays_near_full_precision(train, level):
+    slow = ("--validate", "-o", "OPTIMIZER.learning_rate.value=0.01")
+    _, full = train("full", *slow)
+    result, half = train("half", *slow, "--amp_level", level)
+    assert f"mixed precision {level} with bfloat16" in result.out
+    losses = [[record[key] for key in ("train_loss", "val_loss")] for record in (*records(full), *records(half))]
+    np.testing.assert_allclose(losses[:2], losses[2:], atol=0.03)
+    assert all(array.dtype == np.float32 for array in state(half).values())
+
+
+def test_float16_needs_a_gpu(train):
+    result, _ = train("run", "--amp", "-o", "amp_dtype=float16", code=2)
+    assert "amp_dtype: float16 needs a GPU" in result.err
 
 
 def test_training_starts_from_weights(train):
