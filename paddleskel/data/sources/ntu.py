@@ -9,6 +9,7 @@ import multiprocessing
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -240,7 +241,7 @@ def _job(job: tuple[str, str, str | None, bool, bool]) -> Annotation | str:
         return convert(name, content.decode("ascii"), where, denoise, half)
     except UserError as error:
         return str(error)
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, UnicodeDecodeError, EOFError) as error:
         return f"{where}: cannot be read: {error}"
 
 

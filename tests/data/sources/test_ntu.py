@@ -244,3 +244,20 @@ def test_the_real_files(reference, run, tmp_path):
         expected = np.stack([bodies[i] for i in np.argsort(spread)[::-1]]).astype(np.float16)
         np.testing.assert_array_equal(item["keypoint"], expected)
         assert item["label"] == int(file.stem[-3:]) - 1
+
+
+def test_a_damaged_member_of_an_archive_is_reported(run, tmp_path):
+    names = ["S001C001P001R001A001", "S001C002P003R001A002"]
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, name in enumerate(names):
+            archive.writestr(f"{name}.skeleton", text_of(person(number, 14)))
+        hurt = archive.getinfo(f"{names[0]}.skeleton")
+    data = bytearray((tmp_path / "raw.zip").read_bytes())
+    middle = hurt.header_offset + hurt.compress_size // 2
+    data[middle : middle + 40] = bytes(40)
+    (tmp_path / "raw.zip").write_bytes(data)
+    out = tmp_path / "ntu.pkl"
+    result = run("prepare_data", "ntu", tmp_path / "raw.zip", "-o", out)
+    assert result.code == 0
+    assert f"{names[0]}.skeleton: cannot be read" in result.err
+    assert [item["frame_dir"] for item in pickle.loads(out.read_bytes())["annotations"]] == names[1:]
