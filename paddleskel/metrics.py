@@ -1,5 +1,6 @@
 """Exact metrics over samples, from scores and labels. Nothing here depends on batches or processes."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -145,6 +146,21 @@ def bootstrap_interval(
     values = [statistic(rng.randint(0, samples, samples)) for _ in range(resamples)]
     low, high = np.nanpercentile(values, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
+
+
+def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> tuple[int, int, float]:
+    """McNemar's exact test of two classifiers on the same samples.   (McNemar 1947; binomial form)
+
+    right_a, right_b: (N,) bool, whether each sample is right.
+
+    Returns:
+        Samples only a gets right, samples only b does, and how often chance splits them at least so unevenly.
+    """
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    total, fewer = only_a + only_b, min(only_a, only_b)
+    logs = [math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) for k in range(fewer + 1)]
+    tail = sum(math.exp(value - total * math.log(2)) for value in logs)
+    return only_a, only_b, min(1.0, 2 * tail)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

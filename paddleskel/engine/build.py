@@ -80,6 +80,10 @@ class Data:
             clips = StoreClips(cached_steps(clips.store, steps), clips.positions) if steps else clips
         return SkeletonDataset(clips, pipeline, settings.seed, section.repeat if part == "train" else 1)
 
+    def clips(self, part: Part) -> Sequence[Clip]:
+        """The samples of a split that has been read, as they are in their file."""
+        return self._clips[part]
+
     def check(self, valid: bool) -> list[str]:
         """Give the training split, and the validation split if it has been read too, the doctor's short visit.
 

@@ -10,6 +10,7 @@ from paddleskel.engine import distributed
 from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_name, pipeline_of
 from paddleskel.engine.evaluator import evaluate, make_eval_loader
 from paddleskel.engine.log import Log
+from paddleskel.engine.reporting import FILES, report_folder, write_report
 from paddleskel.engine.settings import Settings
 from paddleskel.errors import UserError
 from paddleskel.models.checkpoint import load_into
@@ -49,7 +50,7 @@ def run_test(
     out: str | None = None,
     names: Sequence[str] | None = None,
 ) -> Results:
-    """Score the test split and print its metrics.
+    """Score the test split, print its metrics, and report on it beside the weights (`reporting.FILES`).
 
     Args:
         config: the resolved plain values behind `settings`, saved with the scores.
@@ -68,6 +69,7 @@ def run_test(
         loader = make_eval_loader(settings, data, "test")
     check_fit(model, loader.dataset, settings)
     first = distributed.rank() == 0
+    folder = report_folder(settings, weights) if first else None
     log = Log(quiet=not first)
     for note in notes:
         log.line(note)
@@ -93,4 +95,7 @@ def run_test(
     if out and first:
         results.save(Path(out))
         log.line(f"writing results to {out}")
+    if folder:
+        write_report(folder, results, settings, model, data, weights)
+        log.line(f"wrote {', '.join(FILES)} to {folder}")
     return results

@@ -116,7 +116,8 @@ def guess_layout(joints: Sequence[int], axes: Sequence[int]) -> Layout | None:
     """The layout that data of so many joints and coordinates usually have; None where that is open."""
     usual = {
         **{(17, 2): "coco", (18, 2): "openpose", (25, 2): "openpose25", (26, 2): "halpe26", (133, 2): "coco_wholebody"},
-        **{(25, 3): "nturgb+d", (20, 3): "nw_ucla", (33, 3): "mediapipe_pose", (21, 3): "handmp"},
+        **{(25, 3): "nturgb+d", (20, 3): "nw_ucla", (33, 3): "mediapipe_pose", (21, 3): "handmp", (15, 2): "jhmdb"},
+        **{(17, 3): "h36m", (24, 3): "smpl", (21, 2): "handmp", (33, 2): "mediapipe_pose"},
     }
     if len(joints) != 1 or len(axes) != 1:
         return None
