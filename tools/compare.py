@@ -1,6 +1,6 @@
 """Put several tested runs side by side: accuracies, curves, classes won and lost, McNemar's test.
 
-python tools/compare.py output/STGCN_PlusPlus_toy output/STGCN_PlusPlus_toy_b -o output/compare.html
+python tools/compare.py output/STGCN_PlusPlus_toy output/STGCN_PlusPlus_toy_b
 
 A run is an output folder that `main.py --test` has been run on, or a results file. The first is what the others are
 compared with.
@@ -18,7 +18,9 @@ from paddleskel.errors import UserError, exit_code
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="output folders or results files, at least two")
-    parser.add_argument("-o", "--out", default="compare.html", metavar="FILE", help="the page; default compare.html")
+    parser.add_argument(
+        "-o", "--out", default="output/compare.html", metavar="FILE", help="the page; default output/compare.html"
+    )
     return parser.parse_args(arguments)
 
 

@@ -68,7 +68,7 @@ def player_data(
     autoplay: bool = True,
     up: str | None = None,
 ) -> dict[str, Any]:
-    """Return what one player shows, as plain values for JSON; about 6 bytes a joint and frame.
+    """Return what one player shows, as plain values for JSON; about 8 bytes a 3D joint and frame.
 
     Args:
         keypoint: (M, T, V, 2 or 3) coordinates. A person who is absent in a frame is all zeros there; in 2D a joint at
