@@ -42,7 +42,7 @@ def reliability_chart(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> 
 
 def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], percent: bool = False) -> str:
     """Lines over epochs, with a legend; {name: [(epoch, value), ...]}."""
-    width, height, left, top, low = 520, 260, 46, 24, 26
+    width, height, left, top, low = 470, 250, 46, 24, 26
     points = np.array([point for line in series.values() for point in line], float)
     x_low, x_high = points[:, 0].min(), max(points[:, 0].max(), points[:, 0].min() + 1)
     y_low, y_high = (0.0, 1.0) if percent else (min(0.0, points[:, 1].min()), max(points[:, 1].max(), 1e-9))
