@@ -165,7 +165,10 @@ def _label(annotation: Mapping, where: str, num_classes: int | None, need_label:
         if need_label:
             raise UserError(f"{where}: no 'label'")
         return -1
-    label = np.asarray(label)
+    try:
+        label = np.asarray(label)
+    except ValueError:  # parts of different lengths
+        label = np.empty(0)
     if label.size != 1 or label.dtype.kind not in "iu":
         raise UserError(f"{where}: label: expected one whole number, found {annotation['label']!r}")
     label = int(label.reshape(()))
@@ -178,7 +181,10 @@ def _label(annotation: Mapping, where: str, num_classes: int | None, need_label:
 def _image_size(value: Any, where: str) -> tuple[int, int] | None:
     if value is None:
         return None
-    size = np.asarray(value)
+    try:
+        size = np.asarray(value)
+    except ValueError:  # parts of different lengths
+        size = np.empty(0)
     if size.shape != (2,) or size.dtype.kind not in "fiu" or not (size > 0).all():
         raise UserError(f"{where}: img_shape: expected (height, width), found {value!r}")
     return int(size[0]), int(size[1])

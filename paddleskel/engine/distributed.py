@@ -99,6 +99,14 @@ def gather(array: np.ndarray) -> np.ndarray:
     return np.concatenate([part.numpy()[:count] for part, count in zip(parts, counts)])
 
 
+def gather_texts(text: str) -> list[str]:
+    """Return the texts of all processes, rank by rank."""
+    if world_size() == 1:
+        return [text]
+    codes = gather(np.frombuffer(text.encode() + b"\0", np.uint8).astype(np.int64))
+    return codes.astype(np.uint8).tobytes().decode().split("\0")[:-1]
+
+
 def from_first(content: bytes | None) -> bytes:
     """Return what rank 0 passes, in every process. Others pass None."""
     if world_size() == 1:

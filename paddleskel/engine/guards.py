@@ -57,7 +57,8 @@ class FiniteGuard:
         Raises:
             UserError: `skip` is off, or nothing but such steps came for a while.
         """
-        cause = _cause(self.model, inputs, ids, forward)
+        causes = distributed.gather_texts(_cause(self.model, inputs, ids, forward))
+        cause = causes[0] if len(causes) == 1 else "; ".join(f"process {i}: {text}" for i, text in enumerate(causes))
         name = f"nonfinite_{where.replace(', ', '_').replace(' ', '')}_rank{distributed.rank()}.npz"
         saved = self._save(self.folder / name, inputs=inputs, labels=labels, ids=np.array(ids))
         listed = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
@@ -85,13 +86,10 @@ class FiniteGuard:
 
 
 def _cause(model: nn.Layer, inputs: np.ndarray, ids: list[str], forward: Callable[[], paddle.Tensor]) -> str:
-    """Say where the first value that is not finite stands: in the input, a parameter, a layer's output, a gradient."""
-    bad = [name for name, sample in zip(ids, inputs) if not np.isfinite(sample).all()]
-    if bad:
-        return f"the input of sample {', '.join(bad[:8])} is not finite"
-    for name, parameter in model.named_parameters():
-        if not parameter.stop_gradient and not _is_finite(parameter):
-            return f"the parameter {name} is not finite"
+    """Say where the first value that is not finite stands: in the input, a parameter, a layer's output, a gradient.
+
+    The network runs in any case: with synchronised BatchNorm it takes all processes.
+    """
     found: list[str] = []
 
     def look(name: str, layer: nn.Layer) -> Callable:
@@ -112,6 +110,12 @@ def _cause(model: nn.Layer, inputs: np.ndarray, ids: list[str], forward: Callabl
     finally:
         for hook in hooks:
             hook.remove()
+    bad = [name for name, sample in zip(ids, inputs) if not np.isfinite(sample).all()]
+    if bad:
+        return f"the input of sample {', '.join(bad[:8])} is not finite"
+    for name, parameter in model.named_parameters():
+        if not parameter.stop_gradient and not _is_finite(parameter):
+            return f"the parameter {name} is not finite"
     if found:
         return found[0]
     if not _is_finite(output):
@@ -119,7 +123,7 @@ def _cause(model: nn.Layer, inputs: np.ndarray, ids: list[str], forward: Callabl
     gradients = [name for name, p in model.named_parameters() if p.grad is not None and not _is_finite(p.grad)]
     if gradients:
         return f"every layer's output is finite, the gradient is not from {gradients[-1]} backwards"
-    return "all values of this process are finite" if distributed.world_size() > 1 else "the loss is not finite"
+    return "all values are finite" if distributed.world_size() > 1 else "the loss is not finite"
 
 
 def _is_finite(tensor: paddle.Tensor) -> bool:

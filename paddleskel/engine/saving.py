@@ -46,7 +46,7 @@ class Saver:
         self.model, self.optimizer, self.scaler = model, optimizer, scaler
         self.restored = restored
         self.writes = distributed.rank() == 0
-        self.failure: str | None = None
+        self.failures: dict[Path, str] = {}
         self._saved_at = time.monotonic()
         if self.writes:
             remove_leftovers(settings.output)
@@ -61,13 +61,13 @@ class Saver:
         path = self.settings.checkpoint(which).with_suffix(".pdopt")
         previous = self.settings.checkpoint("previous").with_suffix(".pdopt") if which == "last" else None
         state = (self.model, self.optimizer, self.scaler, progress, self.setup, self.restored)
-        self._attempt(lambda: save_run(path, *state, previous))
+        self._attempt(path, lambda: save_run(path, *state, previous))
         self._saved_at = time.monotonic()
 
     def save_weights(self, which: str, record: dict) -> None:
         """Write the weights alone, with the scores of their epoch."""
-        meta = {**self.meta, "metrics": record}
-        self._attempt(lambda: save_checkpoint(self.settings.checkpoint(which), self.model, meta))
+        path, meta = self.settings.checkpoint(which), {**self.meta, "metrics": record}
+        self._attempt(path, lambda: save_checkpoint(path, self.model, meta))
 
     def end_of_epoch(self, progress: Progress, record: dict, numbered: bool) -> None:
         """Write what an epoch's end asks for, and remove numbered checkpoints beyond the `keep` newest."""
@@ -83,16 +83,22 @@ class Saver:
                     path.with_suffix(".pdparams").unlink(missing_ok=True)
                     path.unlink(missing_ok=True)
 
-    def _attempt(self, write: Callable[[], None]) -> None:
+    @property
+    def failure(self) -> str | None:
+        """What became of the last or the best checkpoint, if its latest save failed."""
+        needed = [text for path, text in self.failures.items() if "_epoch_" not in path.name]
+        return needed[0] if needed else None
+
+    def _attempt(self, path: Path, write: Callable[[], None]) -> None:
         if not self.writes:
             return
         try:
             write()
-            self.failure = None
+            self.failures.pop(path, None)
         except UserError as error:
             if self.settings.on_save_error == "stop":
                 raise UserError(f"{error}. Training stops (on_save_error: stop); what was saved is whole") from error
-            self.failure = str(error)
+            self.failures[path] = str(error)
             self.say(f"WARNING: {error}. Training goes on (on_save_error: continue); the next save tries again")
 
 

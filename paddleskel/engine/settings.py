@@ -191,6 +191,8 @@ class Settings:
         for key in ("epochs", "log_interval", "save_interval", "val_interval", "max_iters", "keep", "early_stop"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, not {getattr(self, key)}")
+        if self.save_minutes is not None and self.save_minutes < 0:
+            raise ValueError(f"save_minutes: must not be negative, not {self.save_minutes}")
         if self.num_classes < 2:
             raise ValueError(f"num_classes: must be at least 2, not {self.num_classes}")
         parse_stream(self.stream)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from types import FrameType
 from typing import Any
@@ -28,7 +29,8 @@ class StopRequest:
         self._found = False
 
     def __enter__(self) -> "StopRequest":
-        self._old = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        numbers = _SIGNALS if threading.current_thread() is threading.main_thread() else ()  # others may not listen
+        self._old = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *_exception: Any) -> None:

@@ -185,7 +185,7 @@ def train(
     if settings.overfit_one_batch:
         log.line(overfit_verdict(progress.records[-1], settings.num_classes))
     if saver.failure:
-        raise UserError(f"training finished, but its last checkpoint is missing: {saver.failure}")
+        raise UserError(f"training finished, but a checkpoint is missing: {saver.failure}")
     log.line(f"training {settings.model_name} finished")
     log.close()
 

@@ -150,3 +150,34 @@ sys.exit(main.main(arguments))
     )  # fmt: skip
     assert done.returncode != 0
     assert "error: nowhere.pkl: no such file" in done.stdout + done.stderr
+
+
+def test_a_bad_sample_of_one_process_is_named_by_all(options, tmp_path):
+    """The step is left out everywhere; synchronised BatchNorm needs every process while the cause is looked for."""
+    script = tmp_path / "bad.py"
+    script.write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import numpy as np
+import main
+from paddleskel.data.dataset import SkeletonDataset
+real = SkeletonDataset.__getitem__
+def get(self, item):
+    inputs, label, position = real(self, item)
+    return (inputs * np.nan if item == (5, 0) else inputs), label, position
+SkeletonDataset.__getitem__ = get
+sys.exit(main.main(sys.argv[1:]))
+""")
+    launch = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node=2", "--log_dir", tmp_path / "launch"]
+    changes = ["on_nonfinite=skip", "sync_bn=true", "DATASET.batch_size=8", "epochs=1", f"output_dir={tmp_path}"]
+    done = subprocess.run(
+        [*launch, script, "-c", TOY_CONFIG, *options, *(part for change in changes for part in ("-o", change))],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    log = (tmp_path / "train.log").read_text()
+    assert re.search(r"not finite in epoch 1, step \d: process \d: .*the input of sample S\d+R\S+ is not finite", log)
+    assert log.count("The step is left out") == 1
+    assert len(list(tmp_path.glob("nonfinite_epoch1_step*_rank[01].npz"))) == 2
+    state = read_checkpoint(tmp_path / f"{NAME}_last.pdparams").state
+    assert all(np.isfinite(array).all() for array in state.values())

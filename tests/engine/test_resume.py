@@ -173,7 +173,7 @@ def test_a_full_disk_does_not_end_a_run_that_may_go_on(train, small_files):
     small_files(20_000)
     result, folder = train("run", "--validate", code=2)
     assert f"{NAME}_last.pdopt: cannot be written: File too large. Training goes on" in result.out
-    assert "training finished, but its last checkpoint is missing" in result.err
+    assert "training finished, but a checkpoint is missing" in result.err
     assert epochs(folder) == [1, 2]
     assert not list(folder.glob(".*"))
 
@@ -188,16 +188,16 @@ def test_a_full_disk_ends_a_run_that_shall_stop(train, small_files):
 
 
 def test_a_disk_that_has_room_again_is_used_again(train, small_files, monkeypatch):
-    from paddleskel.engine import trainer
+    from paddleskel.engine.saving import Saver
 
-    real = trainer.validate_epoch
+    real = Saver.end_of_epoch
 
-    def validate(model, loader, log, settings, epoch, on_batch):
-        small_files(20_000 if epoch == 0 else resource.RLIM_INFINITY)
-        return real(model, loader, log, settings, epoch, on_batch)
+    def end_of_epoch(self, progress, record, numbered):
+        small_files(20_000 if progress.epoch == 1 else resource.RLIM_INFINITY)
+        real(self, progress, record, numbered)
 
-    monkeypatch.setattr(trainer, "validate_epoch", validate)
-    result, folder = train("run", "--validate")
+    monkeypatch.setattr(Saver, "end_of_epoch", end_of_epoch)
+    result, folder = train("run")
     assert "cannot be written" in result.out
     _, whole = train("whole")
     assert same(weights(folder), weights(whole))
@@ -218,7 +218,7 @@ def little_disk(tmp_path):
 def test_a_full_file_system(train, little_disk):
     result, folder = train("disk", code=2)
     assert "No space left on device. Training goes on" in result.out
-    assert "its last checkpoint is missing" in result.err
+    assert "a checkpoint is missing" in result.err
     whole = list(folder.glob("*.pd*"))
     assert whole  # what fits is there, and whole
     for path in whole:
