@@ -21,11 +21,11 @@ from paddleskel.errors import UserError
 
 def did_you_mean(name: Any, known: Sequence[str]) -> str:
     """Return " (did you mean 'x'?)" for the nearest known name, or the list of known names."""
-    lowered = {item.lower(): item for item in known}
+    lowered = {str(item).lower(): str(item) for item in known}
     near = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
     if near:
         return f" (did you mean '{lowered[near[0]]}'?)"
-    return f" (known: {', '.join(known)})" if known else ""
+    return f" (known: {', '.join(map(str, known))})" if known else ""
 
 
 class Registry:

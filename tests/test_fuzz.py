@@ -1,7 +1,9 @@
 """A short run of tests/fuzz.py: what hypothesis finds first, it makes small."""
 
+import pickle
 import random
 
+import numpy as np
 import pytest
 
 hypothesis = pytest.importorskip("hypothesis", reason="pip install hypothesis")
@@ -37,3 +39,18 @@ def test_a_finding_is_noticed(tmp_path):
     """The fuzzer itself can fail."""
     broken = fuzz.Target("broken", ".x", lambda path: {}[path.read_bytes()], [b"x"])
     assert "KeyError" in fuzz.try_file(broken, b"x", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("layout", b"name: x\njoints: {nose: nose, ~: nose, eye: nos}\ncenter: eyes\n"),
+        ("annotations", pickle.dumps([{"keypoint": np.ones((1, 2, 3, 2)), "label": [1, [2, 3]]}])),
+        ("annotations", pickle.dumps([{"keypoint": np.ones((1, 2, 3, 2)), "label": 1, "img_shape": (1, (2, 3))}])),
+        ("any weights", pickle.dumps({("a", "b"): np.ones(3)})),
+        ("results .json", b'{"ids": 3, "probs": [[0.5, 0.5]]}'),
+        ("pickle", b"\x80\x02]q\x00h\x00a."),
+    ],
+)
+def test_what_was_found_once_is_refused(tmp_path, name, content):
+    assert fuzz.try_file(TARGETS[name], content, tmp_path) == "refused"
