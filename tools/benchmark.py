@@ -5,6 +5,7 @@
     python tools/benchmark.py infer                               one exported clip, on every engine installed
     python tools/benchmark.py test                                the 10 clips of a sample, together and one by one
     python tools/benchmark.py pipeline                            samples a second through the training pipelines
+    python tools/benchmark.py data                                pipelines from pickles and stores, memory of workers
     python tools/benchmark.py startup                             seconds to the first step and the first answer
     python tools/benchmark.py memory                              peak memory of a step against the batch size
     python tools/benchmark.py scaling                             a step's time against frames, joints, persons, batch
@@ -20,12 +21,14 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddleskel import runtime
 from paddleskel.benchmark import machine, studies
+from paddleskel.benchmark.data import speed_of_data
 from paddleskel.benchmark.rounds import Series, Worker, ratio, run_rounds
 from paddleskel.benchmark.subjects import Subject
 from paddleskel.errors import UserError, exit_code
@@ -170,12 +173,18 @@ def pipeline(flags: argparse.Namespace) -> list[dict]:
     return rows
 
 
+def data(flags: argparse.Namespace) -> list[dict]:
+    with tempfile.TemporaryDirectory() as folder:
+        return speed_of_data(Path(folder), flags.seconds, flags.rounds, flags.samples, flags.workers)
+
+
 WHAT = {
     "train": steps,
     "eval": steps,
     "infer": infer,
     "test": clips,
     "pipeline": pipeline,
+    "data": data,
     "startup": startup,
     "memory": memory,
     "scaling": scaling,
@@ -196,6 +205,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--threads", type=int, default=runtime.available_cores(), help="CPU threads (default: all cores)")
     add("--rounds", type=int, default=5)
     add("--seconds", type=float, default=4.0, help="how long a round measures each (default: 4)")
+    add("--samples", type=int, default=114_000, help="data: clips in the large store (default: 114000, as NTU120)")
+    add("--workers", type=int, default=8, help="data: workers whose memory is measured (default: 8)")
     add("--stock", action="store_true", help="compare with Paddle's own environment")
     add("--peer", metavar="MODULE|FILE.py", help="compare with another implementation")
     add("--peer-python", default=sys.executable, metavar="PYTHON", help="the peer's interpreter (default: this one)")

@@ -171,7 +171,7 @@ def _body_schema(
 
 def _parse(values: Any, where: str) -> Layout:
     if not isinstance(values, Mapping):
-        raise UserError(f"{where}: a layout is a mapping with 'joints'; see data/README.md")
+        raise UserError(f"{where}: a layout is a mapping with 'joints'; see docs/layouts.md")
     values = check_arguments(_schema, values, where, label="a layout")
     body = check_arguments(_body_schema, values.get("body") or {}, f"{where}.body", label="a layout's body")
     joints = tuple(values["joints"])
