@@ -33,7 +33,7 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def read_table(path: str | Path) -> dict[str, dict[str, str]]:
-    """Read a CSV file with a header and a column `id`: {id: row}.
+    """Read a CSV file with a header and a column `id`: {id, with and without a suffix: row}.
 
     Raises:
         UserError: no such file, no such column, or an id twice.
@@ -53,16 +53,14 @@ def read_table(path: str | Path) -> dict[str, dict[str, str]]:
         table[row["id"]] = row
     if not table:
         raise UserError(f"{path}: no rows; expected id,label and a row a sample")
+    for name, row in list(table.items()):  # clip.json stands for clip, too
+        table.setdefault(Path(name).with_suffix("").as_posix(), row)
     return table
 
 
 def find_row(table: Mapping[str, dict[str, str]], name: str) -> dict[str, str] | None:
-    """Return a sample's row: by its id, or the last part of it, with or without a suffix."""
-    last = name.rsplit("/", 1)[-1]
-    for key in (name, last):
-        if key in table:
-            return table[key]
-    return next((row for key, row in table.items() if Path(key).with_suffix("").as_posix() in (name, last)), None)
+    """Return a sample's row: by its id, or by the last part of it."""
+    return table.get(name) or table.get(name.rsplit("/", 1)[-1])
 
 
 def set_labels(

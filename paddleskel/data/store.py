@@ -168,7 +168,9 @@ class StoreClips(Sequence):
     def __len__(self) -> int:
         return len(self.positions)
 
-    def __getitem__(self, item: int) -> Clip:
+    def __getitem__(self, item):
+        if isinstance(item, slice):
+            return StoreClips(self.store, self.positions[item])
         return self.store.clip(self.positions[item])
 
     @property

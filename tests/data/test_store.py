@@ -48,6 +48,8 @@ def test_a_store_holds_the_same_samples(stored, toy_file):
         assert clips.labels.tolist() == [clip.label for clip in direct]
     assert Store(stored).class_names[0] == "raise arms"
     assert not clips[0].keypoint.flags.writeable
+    assert [clip.id for clip in clips[5:8]] == clips.ids[5:8]
+    assert clips[-1].id == clips.ids[-1]
 
 
 def test_3d_without_scores(tmp_path):

@@ -29,6 +29,7 @@ MIN_FRAMES = 11  # a body seen in no more frames than this is noise where there 
 FLAT = 0.8  # a frame in which a body is wider than this times its height is a bad one
 MAX_FLAT = 0.69754  # a body with this fraction of bad frames is noise
 EMPTY = 1e-3  # sum of magnitudes below which a frame has nobody in it
+LARGEST = 100_000_000  # bytes of a file; the real ones have some hundred thousand
 PART = 2000  # files a part of a resumable conversion
 
 NAME = re.compile(r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R\d{3}A(?P<action>\d{3})")
@@ -237,6 +238,9 @@ def _job(job: tuple[str, str, str | None, bool, bool]) -> Annotation | str:
     name, file, member, denoise, half = job
     where = f"{file}/{member}" if member else file
     try:
+        size = _archive(file).getinfo(member).file_size if member else Path(file).stat().st_size
+        if size > LARGEST:
+            return f"{where}: {size:,} bytes are too many for a skeleton file; it was not read"
         content = _archive(file).read(member) if member else Path(file).read_bytes()
         return convert(name, content.decode("ascii"), where, denoise, half)
     except UserError as error:

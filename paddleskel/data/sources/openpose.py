@@ -7,6 +7,7 @@ Frames of one folder whose names differ only in their number make one clip; subf
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,12 @@ def _read(path: Path, options: ReadOptions) -> list[Annotation]:
     for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
         match = _FRAME.match(file.stem)
         clips.setdefault((file.parent, match["clip"] if match else file.stem), []).append(file)
-    alone = {folder for folder, _ in clips if sum(other == folder for other, _ in clips) == 1}
+    in_folder = Counter(folder for folder, _ in clips)
     annotations = []
     for (folder, clip), files in clips.items():
         inside = path.is_dir() and folder != path
         name = folder.relative_to(path).as_posix() if inside else clip or path.name
-        if inside and folder not in alone:
+        if inside and in_folder[folder] > 1:
             name = f"{name}/{clip}"
         try:
             frames = [_frame(file) for file in sorted(files, key=lambda file: natural(file.stem))]

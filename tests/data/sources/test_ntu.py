@@ -150,6 +150,10 @@ def test_counts_are_compared_with_the_published_ones():
     (note,) = ntu.compare_counts(items, "ntu60", ntu.splits(items, "ntu60"))
     assert "1 of 56,578" in note
     assert "A002 94" in note  # 948 less the ones listed as incomplete
+    # the published sizes: subjects 1 and 3, cameras 1 and 2
+    groups = {(1, 2): 30000, (1, 1): 10091, (3, 2): 7646, (3, 1): 8841}
+    whole = [item(f"S001C00{c}P00{p}R001A001") for (p, c), n in groups.items() for _ in range(n)]
+    assert ntu.compare_counts(whole, "ntu60", ntu.splits(whole, "ntu60")) == []
     # a set of the right size whose splits are wrong
     wrong = [item("S001C002P003R001A001")] * 56578
     with pytest.raises(UserError, match="the published ones"):
@@ -185,6 +189,14 @@ def test_the_command_lists_what_it_cannot_read(run, tmp_path):
     assert content["annotations"][0]["keypoint"].dtype == np.float16
     assert content["split"]["xview_val"] == ["S001C001P001R001A001"]
     assert not list(tmp_path.glob("*.parts"))
+
+
+def test_members_of_absurd_size_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(ntu, "LARGEST", 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("S001C001P001R001A001.skeleton", " " * 5000)
+    with pytest.raises(UserError, match="too many for a skeleton file"):
+        read_poses(tmp_path / "a.zip")
 
 
 def test_an_interrupted_conversion_goes_on(tmp_path, monkeypatch):
