@@ -12,7 +12,6 @@
 
 import argparse
 import dataclasses
-import pickle
 import shutil
 import sys
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddleskel.data.annotation import read_annotations
 from paddleskel.data.convert import Recipe, convert
-from paddleskel.data.prepare import merge, write_annotations
+from paddleskel.data.prepare import dump_portably, merge, write_annotations
 from paddleskel.data.sources import SOURCES, ReadOptions
 from paddleskel.data.sources.openpose import write_openpose
 from paddleskel.data.sources.toy import make_toy
@@ -30,7 +29,7 @@ from paddleskel.data.store import Store
 from paddleskel.data.store_files import stamp_of, store_annotations
 from paddleskel.data.trust import TrustFlag
 from paddleskel.errors import UserError, exit_code
-from paddleskel.files import make_folder, write_atomically
+from paddleskel.files import atomic_file, make_folder, write_atomically
 from paddleskel.skeleton.layout import load_layout
 from paddleskel.skeleton.remap import remap_annotation
 
@@ -178,13 +177,18 @@ def write_toy(flags: argparse.Namespace) -> None:
         write_pose_files(content, Path(flags.out or "data/toy_poses"), flags.dimensions)
         return
     out = Path(flags.out or f"data/toy_{flags.dimensions}.pkl")
-    write_atomically(out, pickle.dumps(content, protocol=4))
+    write_pickle(out, content)
     sample = out.with_name(f"{out.stem}_sample.pkl")
     unlabelled = {key: value for key, value in content["annotations"][-1].items() if key != "label"}
-    write_atomically(sample, pickle.dumps(unlabelled, protocol=4))
+    write_pickle(sample, unlabelled)
     sizes = ", ".join(f"{len(ids)} in '{name}'" for name, ids in content["split"].items())
     print(f"wrote {out}: {len(content['annotations'])} clips ({sizes}), {len(content['class_names'])} actions")
     print(f"wrote {sample}: one clip without its label, to predict")
+
+
+def write_pickle(path: Path, content: Mapping) -> None:
+    with atomic_file(path) as file:
+        dump_portably(content, file)
 
 
 def write_pose_files(content: Mapping, folder: Path, dimensions: str) -> None:

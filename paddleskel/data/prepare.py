@@ -3,10 +3,11 @@
 import csv
 import pickle
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -319,7 +320,24 @@ def write_annotations(path: Path, content: Mapping[str, Any]) -> None:
         raise UserError(f"{path}: {len(twice)} ids stand for several samples, such as '{twice[0]}'; not written")
     kept = [{key: _plain(item[key]) for key in _KEPT if key in item} for item in content["annotations"]]
     with atomic_file(path) as file:
-        pickle.dump({**content, "annotations": kept}, file, protocol=4)
+        dump_portably({**content, "annotations": kept}, file)
+
+
+def dump_portably(content: Any, file: BinaryIO) -> None:
+    """Pickle arrays and plain values so that any numpy reads them: numpy 2 renamed the functions that a pickle names,
+    and numpy before 1.26, which the toolboxes of old need, does not know their new names.
+    """
+    functions = [np.zeros(1).__reduce__()[0], np.int64(0).__reduce__()[0]]
+    names = [function.__module__ for function in functions]
+    try:
+        for function, name in zip(functions, names):
+            function.__module__ = name.replace("numpy._core", "numpy.core")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # numpy 2 on being asked for the old names
+            pickle.dump(content, file, protocol=4)
+    finally:
+        for function, name in zip(functions, names):
+            function.__module__ = name
 
 
 def _plain(value: Any) -> Any:

@@ -168,6 +168,14 @@ def test_an_id_twice_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_any_numpy_can_read_what_is_written(tmp_path):
+    item = {**samples(1)[0], "label": np.int64(2), "keypoint": np.ones((1, 5, 17, 2), np.float16)}
+    prepare.write_annotations(tmp_path / "a.pkl", {"split": {}, "annotations": [item]})
+    assert b"numpy._core" not in (tmp_path / "a.pkl").read_bytes()
+    assert read_annotations(tmp_path / "a.pkl").annotations[0]["label"] == 2
+    assert pickle.loads(pickle.dumps(np.ones(3))).sum() == 3  # and everything is as it was
+
+
 # ---- the command ----
 
 
