@@ -100,9 +100,9 @@ class Context:
     """All that checks look at.
 
     Attributes:
-        measures: of the samples that could be read; name_of: what to call each (ids may stand for several).
-        unreadable: findings from reading.
-        image_sizes_needed: whether the config's pipeline uses img_shape; pixels: whether it takes 2D data for pixels.
+        measures: of the samples that could be read. all_ids: of all samples, as often as they occur.
+        layout, num_classes: what a config says, if there is one.
+        image_sizes_needed: whether the pipeline uses img_shape, and so takes 2D coordinates for pixels.
     """
 
     measures: list[Measures]
@@ -111,5 +111,4 @@ class Context:
     layout: Layout | None = None
     num_classes: int | None = None
     image_sizes_needed: bool = True
-    unreadable: list[Finding] = field(default_factory=list)
     all_ids: list[str] = field(default_factory=list)

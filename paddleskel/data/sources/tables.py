@@ -49,7 +49,7 @@ def _is_mediapipe(file: Path) -> bool:
         head = json_head(file)
         return "landmarks" in head or bool(re.match(r'\[(null,|\[\],)*\[+\{"x":', head))
     try:
-        points, _, _ = _sequence(file, ReadOptions(), None)
+        points, _, _ = _sequence(file, ReadOptions())
     except UserError:
         return False
     return points.shape[2] in MEDIAPIPE and points.shape[3] >= 3
@@ -66,7 +66,7 @@ def _read_mediapipe(path: Path, options: ReadOptions) -> list[Annotation]:
 
 
 def _annotation(file: Path, name: str, options: ReadOptions, layouts: dict[int, str] | None) -> Annotation:
-    points, score, names = _sequence(file, options, layouts)
+    points, score, names = _sequence(file, options)
     annotation: Annotation = {"frame_dir": name, "total_frames": points.shape[1], "keypoint": points}
     if score is not None:
         annotation["keypoint_score"] = score
@@ -82,9 +82,7 @@ def _annotation(file: Path, name: str, options: ReadOptions, layouts: dict[int, 
     return annotation
 
 
-def _sequence(
-    file: Path, options: ReadOptions, layouts: dict[int, str] | None
-) -> tuple[np.ndarray, np.ndarray | None, list[str] | None]:
+def _sequence(file: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray | None, list[str] | None]:
     """(M, T, V, C) points, (M, T, V) scores or None, joint names or None."""
     names = score = None
     if file.suffix == ".csv":
