@@ -1,7 +1,9 @@
 """The remaining commands."""
 
 import pickle
+import re
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -77,3 +79,17 @@ def test_the_model_zoo_page_is_made_of_configs_and_published_numbers(tmp_path, m
     assert "stgcn_plusplus_toy" in page
     with pytest.raises(UserError, match="no config is called 'stgcn_minus'"):
         model_zoo.page([{**group, "rows": [{**row, "config": "stgcn_minus"}]}], configs)
+
+
+def test_dockerfile_copies_what_is_there():
+    """Docker itself is not asked: what it copies exists and is not ignored, and its command takes these flags."""
+    text = (ROOT / "Dockerfile").read_text()
+    copied = [name for line in re.findall(r"^COPY (.*) \S+$", text, re.M) for name in line.split()]
+    assert {"paddleskel", "tools", "requirements.txt", "requirements-serve.txt"} <= set(copied)
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert not set(copied) & set(ignored)
+    command = [sys.executable, "tools/serve.py", "--help"]
+    usage = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+    for flag in re.findall(r'"(--[a-z_]+)"', text):
+        assert flag in usage

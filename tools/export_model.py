@@ -18,6 +18,10 @@ from paddleskel.data.trust import TrustFlag
 from paddleskel.errors import exit_code
 
 
+def _precisions(text: str) -> list[str]:
+    return [name for name in text.split(",") if name != "fp32"]
+
+
 @exit_code
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,6 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
         help="paddle, pdmodel (Paddle 2's format) and onnx, separated by commas (default: paddle,onnx)",
     )
     add("--opset", type=int, default=13, metavar="N", help="ONNX operator set (default: 13)")
+    add("--precision", default="fp32", metavar="LIST", help="fp32 and, as further ONNX files, fp16, bf16, int8, "
+        "separated by commas; int8 is calibrated on the training split (default: fp32)")  # fmt: skip
     add("--with-softmax", action="store_true", help="end the graph in a softmax: probabilities out, not logits")
     add("--with-streams", action="store_true", help="joints in: the graph computes bones and motions itself")
     add("--ensemble", nargs="+", default=[], metavar="STREAM=FILE", help="fuse networks trained on several streams "
@@ -54,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     select_device(use_gpu=False)
     folder = Path(flags.output_path)
     formats = flags.format.split(",") if flags.format else None
-    options = ExportOptions(formats, flags.opset, flags.with_softmax, flags.with_streams)
+    options = ExportOptions(formats, flags.opset, flags.with_softmax, flags.with_streams, _precisions(flags.precision))
     members = find_members(settings, flags.pretrained_params, flags.ensemble, flags.streams, flags.ensemble_weights)
     done = export(settings, members, folder, flags.save_name, options)
     written = [*done.bundle.checksums, f"{flags.save_name}.yml"]

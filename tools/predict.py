@@ -70,9 +70,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     bulk = parser.add_argument_group("millions of sequences")
     bulk.add_argument("--shard", type=shard, metavar="I/N", help="every N-th input from the I-th on; results are "
         "appended to --out FILE.jsonl as they come, and the same command goes on where it stopped")  # fmt: skip
+    bulk.add_argument("--ray", type=int, metavar="WORKERS", help="predict files with so many workers of a Ray cluster, "
+        "or of this machine; --out names a new folder")  # fmt: skip
     parser.add_argument("--trust", action=TrustFlag)
     flags = parser.parse_args(arguments)
-    for name in ("batch_size", "topk", "num_clips", "cpu_threads", "window", "stride"):
+    for name in ("ray", "batch_size", "topk", "num_clips", "cpu_threads", "window", "stride"):
         if getattr(flags, name) is not None and getattr(flags, name) < 1:
             parser.error(f"--{name}: must be at least 1")
     if not 0 <= flags.threshold <= 1 or flags.fps <= 0:
@@ -88,8 +90,10 @@ def check_flags(flags: argparse.Namespace) -> None:
         raise UserError("--stride: goes with --window")
     if flags.use_tensorrt and not flags.use_gpu:
         raise UserError("--use_tensorrt: needs --use_gpu=True")
-    if flags.window and flags.shard:
-        raise UserError("--shard: writes one result a sequence and does not go with --window")
+    if flags.window and (flags.shard or flags.ray):
+        raise UserError("--shard and --ray: write one result a sequence and do not go with --window")
+    if flags.ray and (flags.shard or not flags.out or "-" in flags.input):
+        raise UserError("--ray: takes files, needs --out FOLDER, and does the sharding itself")
     if flags.window and flags.out and Path(flags.out).suffix != ".csv":
         raise UserError(f"--out {flags.out}: a timeline is written as .csv, with a .png beside it")
     if flags.shard and (not flags.out or Path(flags.out).suffix != ".jsonl"):
@@ -103,11 +107,20 @@ def main(arguments: list[str] | None = None) -> None:
 
     from paddleskel.deploy.engines import EngineOptions
     from paddleskel.deploy.inputs import Reading, list_inputs
-    from paddleskel.deploy.jobs import predict_all, predict_shard, predict_timelines
+    from paddleskel.deploy.jobs import JobOptions, WindowOptions, predict_all, predict_shard, predict_timelines
     from paddleskel.deploy.outputs import check_output
     from paddleskel.deploy.predictor import Predictor
     from paddleskel.runtime import select_device
 
+    if flags.ray:
+        from paddleskel.deploy.ray_job import predict_files
+
+        count = predict_files(
+            flags.model_file or flags.model, list_inputs(flags.input), flags.out, flags.ray, flags.batch_size,
+            flags.cpu_threads or 1, flags.engine, flags.num_clips, flags.threshold,
+        )  # fmt: skip
+        print(f"wrote {count} results to {flags.out}")
+        return
     if flags.out:
         check_output(Path(flags.out))
     gpu = select_device(flags.use_gpu) == "gpu"
@@ -118,12 +131,14 @@ def main(arguments: list[str] | None = None) -> None:
     size = tuple(flags.image_size) if flags.image_size else None
     reading = Reading(predictor.layout, predictor.num_person, flags.source, flags.id, size, bool(flags.shard))
     inputs = list_inputs(flags.input)
+    job = JobOptions(flags.batch_size, flags.topk, flags.threshold, flags.num_clips)
     if flags.window:
-        predict_timelines(predictor, inputs, reading, flags)
+        windows = WindowOptions(flags.window, flags.stride, flags.by_person, flags.fps)
+        predict_timelines(predictor, inputs, reading, job, windows, flags.out)
     elif flags.shard:
-        predict_shard(predictor, inputs, reading, flags)
+        predict_shard(predictor, inputs, reading, job, flags.shard, flags.out)
     else:
-        predict_all(predictor, inputs, reading, flags)
+        predict_all(predictor, inputs, reading, job, flags.out, flags.enable_benchmark)
     for problem in reading.problems:
         print(f"note: {problem}", file=sys.stderr)
 

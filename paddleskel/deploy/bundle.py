@@ -59,6 +59,22 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """What a form of the network costs and gives on an engine of the machine that exported it.
+
+    top1: on `samples` validation clips, None without any. milliseconds: median of one clip. size: bytes of its files.
+    """
+
+    format: str
+    precision: Precision
+    engine: str
+    top1: float | None
+    samples: int
+    milliseconds: float
+    size: int
+
+
+@dataclass(frozen=True)
 class Bundle:
     """The content of inference.yml.
 
@@ -87,6 +103,7 @@ class Bundle:
     checksums: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    accuracy: list[Accuracy] = field(default_factory=list)
     format: int = FORMAT
 
     def load_layout(self) -> Layout:

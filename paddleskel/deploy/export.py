@@ -1,5 +1,6 @@
 """Write a trained network as static models, and prove that they compute the same."""
 
+import io
 import json
 import os
 import tempfile
@@ -16,11 +17,22 @@ import paddleskel
 from paddleskel.convert.weights import read_weights
 from paddleskel.data.transforms import Pipeline, build_pipeline
 from paddleskel.data.transforms.stream import parse_stream
-from paddleskel.deploy.bundle import MODEL_SUFFIXES, Bundle, ModelFiles, sha256, write_bundle
+from paddleskel.deploy.bundle import MODEL_SUFFIXES, Bundle, ModelFiles, Proof, sha256, write_bundle
+from paddleskel.deploy.engines import ENGINES
 from paddleskel.deploy.fold import fold
 from paddleskel.deploy.formats import DEFAULT_OPSET, why_no_onnx, write_onnx, write_paddle
 from paddleskel.deploy.graph import Fused, Streams, coordinates, joints_pipeline, needs_following
-from paddleskel.deploy.proof import BATCHES, prove, table
+from paddleskel.deploy.precision import (
+    PRECISIONS,
+    VALIDATION,
+    accuracy_table,
+    calibration_inputs,
+    judge,
+    measure,
+    read_clips,
+    write_precision,
+)
+from paddleskel.deploy.proof import BATCHES, prove, run_engine, table
 from paddleskel.deploy.sample import make_clip, pack_sample
 from paddleskel.engine.build import build_network
 from paddleskel.engine.settings import Settings, read_class_names
@@ -39,6 +51,8 @@ class ExportOptions:
 
     formats: of FORMATS; None for paddle and, where this installation can, onnx. opset: of ONNX.
     with_softmax: end the graph in a softmax. with_streams: let it take joints and compute the stream itself.
+    precisions: besides fp32, as ONNX; int8 is calibrated on the training split, and all are scored on the validation
+        split.
     engines: those to prove it on; None for all that are installed.
     """
 
@@ -46,6 +60,7 @@ class ExportOptions:
     opset: int = DEFAULT_OPSET
     with_softmax: bool = False
     with_streams: bool = False
+    precisions: Sequence[str] = ()
     engines: Sequence[str] | None = None
 
 
@@ -106,16 +121,22 @@ def export(
         models = _write_formats(graph, formats, stem, settings, class_names, output, options.opset)
         pipeline = build_pipeline(graph.transforms, settings.load_layout(), settings.stream)
         sample, inputs = _make_sample(graph, settings, pipeline)
+        calibration = _calibration(settings, pipeline, options.precisions)
+        models += _write_precisions(models, Path(temporary), options.precisions, calibration)
         noise = np.random.RandomState(0).randn(BATCHES[1], *graph.shape) * 0.5
         batches = [inputs, (inputs + noise).astype(np.float32)]
-        proof = prove(
-            models, Path(temporary), lambda batch: run_network(graph.network, batch), batches, options.engines
-        )
-        lines += table(proof)
+        proof = _prove(graph, models, Path(temporary), batches, calibration, options.engines)
+        accuracies = []
+        if options.precisions:
+            part = "valid" if settings.DATASET.valid else "test"
+            clips = read_clips(settings, part, VALIDATION)
+            accuracies = measure(models, Path(temporary), proof, clips, pipeline)
+            proof = judge(proof, accuracies)
+        lines += table(proof) + (accuracy_table(accuracies) if accuracies else [])
         if not any(row.usable for row in proof):
             raise UserError("\n".join(["export: no engine computes what the trained network does:", *table(proof)]))
         sample_file = Path(temporary) / ("sample.npz" if name == "inference" else f"{name}_sample.npz")
-        sample_file.write_bytes(sample)
+        sample_file.write_bytes(_with_outputs(sample, inputs, models, proof, Path(temporary)))
         files = [Path(temporary) / file for model in models for file in model.files] + [sample_file]
         test = settings.DATASET.test
         bundle = Bundle(
@@ -139,6 +160,7 @@ def export(
                 "numpy": np.__version__,
             },
             metrics=graph.meta.get("metrics", {}),
+            accuracy=accuracies,
         )
         write_bundle(Path(temporary) / f"{name}.yml", bundle)
         _replace(folder, name, [*files, Path(temporary) / f"{name}.yml"])
@@ -224,6 +246,44 @@ def _write_formats(
     return models
 
 
+def _calibration(settings: Settings, pipeline: Pipeline, precisions: Sequence[str]) -> list[np.ndarray]:
+    """Training clips as the network takes them, if int8 is wanted."""
+    unknown = [name for name in precisions if name not in PRECISIONS]
+    if unknown:
+        raise UserError(f"--precision: unknown precision '{unknown[0]}' (known: {', '.join(PRECISIONS)})")
+    return calibration_inputs(settings, pipeline) if "int8" in precisions else []
+
+
+def _write_precisions(
+    models: Sequence[ModelFiles], folder: Path, precisions: Sequence[str], calibration: Sequence[np.ndarray]
+) -> list[ModelFiles]:
+    """Write the precisions besides fp32."""
+    wanted = [name for name in dict.fromkeys(precisions) if name != "fp32"]
+    exact = [model for model in models if model.format == "onnx"]
+    if wanted and not exact:
+        raise UserError(f"--precision {wanted[0]}: is written as ONNX; add onnx to --format")
+    return [write_precision(exact[0], folder, name, calibration) for name in wanted]
+
+
+def _prove(
+    graph: Graph,
+    models: Sequence[ModelFiles],
+    folder: Path,
+    batches: Sequence[np.ndarray],
+    calibration: Sequence[np.ndarray],
+    engines: Sequence[str] | None,
+) -> list[Proof]:
+    """int8 is compared on clips like those it was calibrated on; any other clips need not stay within its range."""
+    network = lambda batch: run_network(graph.network, batch)
+    rows = prove([model for model in models if model.precision != "int8"], folder, network, batches, engines)
+    quantized = [model for model in models if model.precision == "int8"]
+    if quantized:
+        places = np.arange(sum(BATCHES)) % len(calibration)
+        known = np.concatenate([calibration[place] for place in places])
+        rows += prove(quantized, folder, network, [known[: BATCHES[0]], known[BATCHES[0] :]], engines)
+    return rows
+
+
 def _make_sample(graph: Graph, settings: Settings, pipeline: Pipeline) -> tuple[bytes, np.ndarray]:
     dimensions, scored = graph.dimensions or (3, False)
     frames = graph.shape[1] * 3 // 4  # shorter than PadTo's length where that is the sampling
@@ -235,6 +295,23 @@ def _make_sample(graph: Graph, settings: Settings, pipeline: Pipeline) -> tuple[
             "(persons, frames, joints, channels); export with the config they were trained with"
         )
     return content, inputs
+
+
+def _with_outputs(
+    sample: bytes, inputs: np.ndarray, models: Sequence[ModelFiles], proof: Sequence[Proof], folder: Path
+) -> bytes:
+    """Add to a sample what the quantised network gives for it, `output_int8`; it is not among its usual inputs."""
+    usable = {row.engine for row in proof if row.precision == "int8" and row.usable}
+    quantized = [model for model in models if model.precision == "int8"]
+    if not quantized or not usable:
+        return sample
+    engine = next(name for name in ENGINES if name in usable)
+    (output,) = run_engine(engine, [folder / file for file in quantized[0].files], [inputs], "int8")
+    with np.load(io.BytesIO(sample)) as arrays:
+        content = {**arrays, "output_int8": output}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **content)
+    return buffer.getvalue()
 
 
 def _choose_formats(wanted: Sequence[str] | None) -> tuple[tuple[str, ...], list[str]]:
@@ -257,6 +334,9 @@ def _replace(folder: Path, name: str, files: Sequence[Path]) -> None:
         for suffix in (*MODEL_SUFFIXES, ".pdiparams", ".pdiparams.info"):
             if f"{stem}{suffix}" not in kept:
                 (folder / f"{stem}{suffix}").unlink(missing_ok=True)
+    for precision in PRECISIONS:
+        if f"{name}_{precision}.onnx" not in kept:
+            (folder / f"{name}_{precision}.onnx").unlink(missing_ok=True)
     for path in files:
         os.replace(path, folder / path.name)
 

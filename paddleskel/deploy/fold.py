@@ -20,6 +20,8 @@ from paddleskel.nn.conv import BiasedConv, ConvBN
 from paddleskel.nn.spatial import GraphConv
 from paddleskel.nn.temporal import Branches, MultiBranchConv, MultiScaleConv, TemporalConv
 
+_LANES = 16  # engines have faster kernels for input channels in multiples of a vector's width
+
 
 def fold(network: nn.Layer) -> nn.Layer:
     """Return a copy of a trained network for inference, its BatchNorms folded. The network itself is not changed."""
@@ -115,6 +117,9 @@ class FoldedGraphConv(nn.Layer):
         if self.biased:
             weight = np.concatenate([weight, _array(layer.bias)], axis=1)
             sums = graph.sum(axis=1).reshape(1, subsets, 1, -1)
+            spare = -weight.shape[1] % _LANES
+            weight = np.pad(weight, ((0, 0), (0, spare), (0, 0), (0, 0)))
+            sums = np.pad(sums, ((0, 0), (0, spare), (0, 0), (0, 0)))
             self.register_buffer("column_sums", paddle.to_tensor(sums.astype(np.float32)))
         self.conv = conv_with_bias(_scaled(weight, scale), shift, 1, 0, 1)
         self.with_res, self.down = layer.with_res, layer.down

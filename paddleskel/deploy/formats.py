@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddle.base.layer_helper import LayerHelper
@@ -136,6 +137,7 @@ def write_onnx(model: ModelFiles, folder: Path, metadata: dict[str, str], opset:
     raw.unlink()
     network = onnx.load(path)
     _tidy(network, output)
+    _name_shapes(network, model.input.shape[1:])
     for key, value in metadata.items():
         entry = network.metadata_props.add()
         entry.key, entry.value = key, value
@@ -161,6 +163,32 @@ def _tidy(network, output: str) -> None:
     network.graph.output[0].name = output
     for value in (network.graph.input[0], network.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
+
+
+def _name_shapes(network, shape: list[int]) -> None:
+    """Note the shape of every tensor, the batch as "N", "2N" and so on, as seen in runs of one and of two samples.
+
+    What follows a reshape to (-1, ...) has no known size otherwise, and engines then miss that two tensors are of equal
+    shape and could be added in one pass.
+    """
+    import onnx
+    import onnxruntime
+
+    names = [name for node in network.graph.node for name in node.output if name]
+    probe = onnx.ModelProto()
+    probe.CopyFrom(network)
+    known = {value.name for value in probe.graph.output}
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.log_severity_level = 3
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    entry = network.graph.input[0].name
+    one, two = (session.run(names, {entry: np.zeros((batch, *shape), np.float32)}) for batch in (1, 2))
+    for name, first, second in zip(names, one, two):
+        if first.dtype == np.float32 and name not in known:
+            sizes = [a if a == b else "N" if a == 1 else f"{a}N" for a, b in zip(first.shape, second.shape)]
+            network.graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes))
 
 
 @contextlib.contextmanager

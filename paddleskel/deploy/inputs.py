@@ -7,6 +7,8 @@ import glob
 import io
 import json
 import sys
+import threading
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +19,16 @@ import numpy as np
 from paddleskel.data.annotation import parse_annotation
 from paddleskel.data.clip import Clip
 from paddleskel.data.sources import ReadOptions, read_poses
+from paddleskel.data.trust import allowance
 from paddleskel.errors import UserError
 from paddleskel.skeleton.layout import Layout
 
 _ARRAYS = ("keypoint", "keypoint_score")
 _FIELDS = (*_ARRAYS, "img_shape", "total_frames", "frame_dir", "label")
+
+
+# numpy reads an array's header with ast.literal_eval, which Python 3.11 gets wrong in threads now and then (gh-106905)
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -168,10 +175,16 @@ def annotation_from_npz(content: bytes, where: str) -> dict[str, Any] | None:
         UserError: not an npz file of plain arrays.
     """
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > allowance(len(content)):
+            raise UserError(f"{where}: refused: {len(content)} bytes that unpack to {unpacked}")
+        with _ONE_AT_A_TIME, np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             if "keypoint" not in arrays.files:
                 return None
             annotation = {name: arrays[name] for name in _FIELDS if name in arrays.files}
+    except UserError:
+        raise
     except Exception as error:  # a damaged zip, a pickled array, a wrong header: numpy raises many kinds
         raise UserError(f"{where}: not a readable .npz file of plain arrays: {error}") from error
     for name in set(annotation) - set(_ARRAYS):

@@ -124,20 +124,25 @@ class Predictor:
         self.pipeline = build_pipeline(self.bundle.transforms, self.layout, self.bundle.stream, num_clips=num_clips)
         options = replace(options, precision=self.model.precision)
         self.engine = ENGINES[self.engine_name].make(files, options)
+        self.sample: Clip | None = None
         if self.bundle.sample:
-            self._check_on_sample(description.parent / self.bundle.sample)
+            self.sample = self._check_on_sample(description.parent / self.bundle.sample)
 
-    def _check_on_sample(self, path: Path) -> None:
-        """Make sure that what was right on the machine of the export is right on this one."""
+    def _check_on_sample(self, path: Path) -> Clip:
+        """Make sure that what was right on the machine of the export is right on this one; return the sample."""
         check_files(self.bundle, [path])
         sample = read_npz(path)
-        got, expected = self.engine(sample["input"]), sample["output"]
+        got = self.engine(sample["input"])
+        expected = sample["output_int8" if self.model.precision == "int8" else "output"]
+        size = tuple(sample["image_size"].tolist()) if "image_size" in sample else None
+        clip = Clip(sample["raw_keypoint"], sample.get("raw_score"), id="sample", image_size=size)
         difference = np.abs(got - expected).max() / np.abs(expected).max()
         if not difference <= TOLERANCE[self.model.precision]:
             raise UserError(
                 f"{path.parent}: {self.engine_name} computes something else on this machine than the trained network "
                 f"(off by {difference:.2g} of the largest output); choose another --engine"
             )
+        return clip
 
     @property
     def num_person(self) -> int:
@@ -208,19 +213,30 @@ class Predictor:
             for person, part in people
         ]
 
-    def _run(self, clips: Sequence[Clip]) -> Iterator[Prediction]:
-        rng = np.random.RandomState(0)  # unused outside training; transforms take one
-        inputs = np.stack([self.pipeline(clip, rng) for clip in clips])
-        samples, num_clips = inputs.shape[:2]
-        expected = self.bundle.input_shape
-        if list(inputs.shape[2:]) != expected:
+    def prepare(self, clip: Clip) -> np.ndarray:
+        """Return a clip as the network takes it, (clips, M, T, V, C) float32.
+
+        Raises:
+            UserError: it does not fit the network.
+        """
+        inputs = self.pipeline(clip, np.random.RandomState(0))  # unused outside training; transforms take one
+        if list(inputs.shape[1:]) != self.bundle.input_shape:
             raise UserError(
-                f"sample '{clips[0].id}' becomes an input of shape {list(inputs.shape[2:])}, the model wants "
-                f"{expected} (persons, frames, joints, channels); does it have confidences where the training data had "
-                "none, or the reverse?"
+                f"sample '{clip.id}' becomes an input of shape {list(inputs.shape[1:])}, the model wants "
+                f"{self.bundle.input_shape} (persons, frames, joints, channels); does it have confidences where the "
+                "training data had none, or the reverse?"
             )
-        outputs = self.engine(inputs.reshape(-1, *inputs.shape[2:])).reshape(samples, num_clips, -1)
-        for clip, row in zip(clips, average(outputs, self.bundle)):
+        return inputs
+
+    def score(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the probabilities, (N, classes), of N prepared clips in one run of the network."""
+        batch = np.stack(inputs)
+        outputs = self.engine(batch.reshape(-1, *batch.shape[2:])).reshape(*batch.shape[:2], -1)
+        return average(outputs, self.bundle)
+
+    def _run(self, clips: Sequence[Clip]) -> Iterator[Prediction]:
+        probs = self.score([self.prepare(clip) for clip in clips])
+        for clip, row in zip(clips, probs):
             yield Prediction(clip.id, row, self.bundle.class_names or [])
 
 

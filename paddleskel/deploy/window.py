@@ -11,10 +11,16 @@ import numpy as np
 from paddleskel.data.clip import Clip
 from paddleskel.deploy.outputs import UNKNOWN
 
+_FLOOR = 1e-3  # no frame's score rules an action out
+_PATIENCE = 0.75  # of a window's frames: what a change of action costs, in units of log-likelihood
+
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames start to end (exclusive) of one action. score: its mean over them. person: the track, or None for all."""
+    """Frames start to end (exclusive) of one action. score: its mean over them. person: the track, or None for all.
+
+    class_index: -1 for no action.
+    """
 
     start: int
     end: int
@@ -100,7 +106,7 @@ def timeline(
     windows = slide(clip.num_frames, window, stride)
     probs = probs_of([cut(clip, start, end, frames) for start, end in windows])
     scores = spread(probs, windows, clip.num_frames)
-    return Timeline(clip.id, scores, segment(scores, threshold, max(1, min(stride, window // 2)), person), person)
+    return Timeline(clip.id, scores, segment(scores, threshold, _PATIENCE * window, person), person)
 
 
 def spread(probs: np.ndarray, windows: Sequence[tuple[int, int]], total: int) -> np.ndarray:
@@ -117,31 +123,37 @@ def spread(probs: np.ndarray, windows: Sequence[tuple[int, int]], total: int) ->
     return summed / weights
 
 
-def segment(scores: np.ndarray, threshold: float, shortest: int, person: int | None = None) -> list[Segment]:
-    """Runs of frames with one best class; those shorter than `shortest` frames go to the neighbour they fit best."""
-    best = np.where(scores.max(axis=1) >= threshold, scores.argmax(axis=1), -1)
-    runs = _runs(best)
-    while len(runs) > 1:
-        lengths = [end - start for start, end in runs]
-        short = int(np.argmin(lengths))
-        if lengths[short] >= shortest:
-            break
-        start, end = runs[short]
-        neighbours = [place for place in (short - 1, short + 1) if 0 <= place < len(runs)]
-        classes = {place: int(best[runs[place][0]]) for place in neighbours}
-        fit = {place: scores[start:end, label].mean() if label >= 0 else 0 for place, label in classes.items()}
-        chosen = max(neighbours, key=fit.get)
-        best[start:end] = classes[chosen]
-        runs = _runs(best)
-    return [
-        Segment(start, end, int(best[start]), float(scores[start:end].max(axis=1).mean()), person)
-        for start, end in runs
-    ]
+def segment(scores: np.ndarray, threshold: float, patience: float, person: int | None = None) -> list[Segment]:
+    """The most likely course of actions: logarithms of the scores (T, classes) add up, a change costs `patience`.
 
-
-def _runs(best: np.ndarray) -> list[tuple[int, int]]:
-    edges = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
-    return list(pairwise(edges))
+    A change has to pay for itself over the frames that follow, so a short doubt between two actions makes no segment.
+    Found exactly by dynamic programming (Viterbi). "No action" competes with the constant score `threshold`.
+    """
+    likely = np.log(np.maximum(scores, _FLOOR))
+    if threshold > 0:
+        likely = np.concatenate([likely, np.full((len(likely), 1), np.log(threshold))], axis=1)
+    total, states = likely.shape
+    stayed = np.zeros((total, states), bool)
+    origin = np.zeros(total, np.int64)
+    best = likely[0].copy()
+    for frame in range(1, total):
+        origin[frame] = best.argmax()
+        changed = best[origin[frame]] - patience
+        stayed[frame] = best >= changed
+        best = np.where(stayed[frame], best, changed) + likely[frame]
+    path = np.zeros(total, np.int64)
+    path[-1] = best.argmax()
+    for frame in range(total - 1, 0, -1):
+        path[frame - 1] = path[frame] if stayed[frame, path[frame]] else origin[frame]
+    path[path == scores.shape[1]] = -1
+    edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), total]
+    found = []
+    for start, end in pairwise(edges):
+        label = int(path[start])
+        inside = scores[start:end]
+        score = inside[:, label].mean() if label >= 0 else inside.max(axis=1).mean()
+        found.append(Segment(start, end, label, float(score), person))
+    return found
 
 
 def timeline_csv(timelines: Sequence[Timeline], names: Sequence[str], fps: float) -> str:
@@ -192,7 +204,8 @@ def draw_timeline(timelines: Sequence[Timeline], names: Sequence[str], fps: floa
         axis.grid(alpha=0.3)
     rows[-1, 0].set_xlabel("seconds")
     if present:
-        rows[0, 0].legend(loc="upper right", fontsize=7, ncols=min(4, len(present)))
+        handles, labels = rows[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=min(8, len(present)))
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110, format="png")
     pyplot.close(figure)

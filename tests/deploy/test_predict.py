@@ -11,7 +11,7 @@ import pytest
 from paddleskel.data.clip import Clip
 from paddleskel.deploy.predictor import Predictor
 from paddleskel.deploy.stream import Stream
-from paddleskel.deploy.window import cut, segment, slide, spread
+from paddleskel.deploy.window import cut, segment, slide, spread, timeline
 from paddleskel.errors import UserError
 
 
@@ -132,6 +132,17 @@ def test_bad_lines_are_named(exported, run, text, said, tmp_path):
     assert "Traceback" not in failed.err
 
 
+def test_an_archive_that_swells_is_refused(monkeypatch):
+    from paddleskel.deploy import inputs
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, keypoint=np.zeros((1, 2000, 17, 2)))
+    assert inputs.annotation_from_npz(buffer.getvalue(), "x")["keypoint"].shape == (1, 2000, 17, 2)
+    monkeypatch.setattr(inputs, "allowance", lambda size: 100 * size)
+    with pytest.raises(UserError, match=r"refused: .* bytes that unpack to"):
+        inputs.annotation_from_npz(buffer.getvalue(), "x")
+
+
 def test_shards_go_on_where_they_stopped(exported, run, annotations, tmp_path):
     """Two shards of a file list; one of them is cut short in the middle of a line and started again."""
     folder, _ = exported
@@ -167,6 +178,12 @@ def test_windows_cover_everything_once_at_least():
     assert slide(21, 8, 4)[-1] == (13, 21)
 
 
+def test_frames_listen_to_the_windows_around_them():
+    scores = spread(np.eye(3), [(0, 8), (4, 12), (8, 16)], 16)
+    np.testing.assert_allclose(scores.sum(axis=1), 1)
+    assert scores.argmax(axis=1).tolist() == [0] * 6 + [1] * 4 + [2] * 6
+
+
 def test_windows_are_stretched_not_padded():
     points = np.ones((1, 4, 3, 2), np.float32) * np.arange(1, 5)[None, :, None, None]
     points[0, 2, 1] = 0  # a joint that is absent in one frame is not drawn towards the origin
@@ -178,16 +195,45 @@ def test_windows_are_stretched_not_padded():
 
 
 def test_segments_of_scores():
-    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.1, 0.9]])
-    windows = slide(20, 8, 4)
-    found = segment(spread(probs, windows, 20), 0.0, 2)
-    assert [part.class_index for part in found] == [0, 1]
-    assert found[0].end == found[1].start
-    assert 8 <= found[0].end <= 13
-    scores = np.repeat([[0.9, 0.1], [0.4, 0.6], [0.9, 0.1], [0.5, 0.5]], [6, 1, 6, 4], axis=0)
-    assert [(part.start, part.end) for part in segment(scores, 0.0, 3)] == [(0, 17)]
-    unknown = segment(scores, 0.7, 3)
-    assert [part.class_index for part in unknown] == [0, -1]
+    scores = np.repeat([[0.9, 0.1], [0.4, 0.6], [0.9, 0.1], [0.1, 0.9]], [6, 2, 6, 8], axis=0)
+    found = segment(scores, 0.0, 4.0)
+    assert [(part.start, part.end, part.class_index) for part in found] == [(0, 14, 0), (14, 22, 1)]
+    assert found[1].score == pytest.approx(0.9)
+    assert [part.class_index for part in segment(scores, 0.0, 0.1)] == [0, 1, 0, 1]
+    assert [part.class_index for part in segment(scores, 0.95, 4.0)] == [-1]
+
+
+def test_segments_are_the_best_course_there_is():
+    """Against all courses of six frames."""
+    from itertools import pairwise, product
+
+    scores = np.random.RandomState(3).dirichlet([0.5] * 3, 6)
+
+    def value(course):
+        changes = sum(a != b for a, b in pairwise(course))
+        return sum(np.log(max(scores[t, c], 1e-3)) for t, c in enumerate(course)) - 1.5 * changes
+
+    best = max(product(range(3), repeat=6), key=value)
+    found = [part.class_index for part in segment(scores, 0.0, 1.5) for _ in range(part.start, part.end)]
+    assert value(found) == pytest.approx(value(best))
+
+
+def test_three_actions_one_after_the_other():
+    """A model that says what most of a window is: bounds within half a window, no segment for a doubt in between."""
+    truth = np.repeat([0, 1, 2], [50, 44, 60])
+
+    def probs_of(clips):
+        shares = [np.bincount(clip.keypoint[0, :, 0, 0].astype(int), minlength=4) for clip in clips]
+        shares = np.array([share / share.sum() for share in shares]) + 0.02
+        mixed = shares[:, :3].max(axis=1) < 0.75
+        shares[mixed, 3] += 0.5  # as a network does, it sees something else in half of this and half of that
+        return shares / shares.sum(axis=1, keepdims=True)
+
+    clip = Clip(np.broadcast_to(truth[None, :, None, None], (1, len(truth), 4, 2)).astype(np.float32))
+    line = timeline(clip, probs_of, window=40, stride=5, frames=32)
+    assert [part.class_index for part in line.segments] == [0, 1, 2]
+    assert abs(line.segments[0].end - 50) <= 20
+    assert abs(line.segments[1].end - 94) <= 20
 
 
 def test_timeline_on_the_command_line(exported, run, annotations, tmp_path):
@@ -272,3 +318,33 @@ def test_stream_of_a_real_model_equals_its_window(exported, annotations):
     assert [decision.frame for decision in decisions] == [19, 23]
     clip = Clip(points[:, 4:24], scores[:, 4:24], image_size=annotation["img_shape"])
     np.testing.assert_allclose(decisions[1].probs, predictor.probs([clip])[0], atol=1e-6)
+
+
+def test_the_same_job_on_ray(exported, run, annotations, tmp_path):
+    """Two workers on this machine give what one process gives, damaged files too."""
+    pytest.importorskip("ray", reason="pip install 'ray[data]'")
+    from paddleskel.deploy.ray_job import read_results
+
+    folder, _ = exported
+    for number, annotation in enumerate(annotations[:10]):
+        (tmp_path / f"{number}.pkl").write_bytes(pickle.dumps(annotation))
+    (tmp_path / "3.pkl").write_bytes(b"damaged")
+    (tmp_path / "5.pkl").write_bytes(pickle.dumps(annotations[10:13]))
+    files = [tmp_path / f"{number}.pkl" for number in range(10)]
+    done = run("predict", "--model", folder, "-i", *files, "--ray", 2, "--batch_size", 4, "--out", tmp_path / "results")
+    assert done.code == 0, done.err
+    assert "wrote 12 results" in done.out
+    got = read_results(tmp_path / "results")
+    run("predict", "--model", folder, "-i", *files, "--shard", "1/1", "--out", tmp_path / "one.jsonl")
+    expected = [json.loads(line) for line in (tmp_path / "one.jsonl").read_text().splitlines()]
+    for mine, theirs in zip(got, expected):
+        assert (mine["input"], mine["position"]) == (theirs["input"], theirs["position"])
+        assert mine["error"] == theirs.get("error", "")
+        if not mine["error"]:
+            assert (mine["id"], mine["label"]) == (theirs["id"], theirs["label"])
+            assert mine["score"] == pytest.approx(theirs["score"], abs=1e-5)
+    refused = run("predict", "--model", folder, "-i", *files, "--ray", 2, "--out", tmp_path / "results")
+    assert "name a new folder" in refused.err
+    import ray
+
+    ray.shutdown()

@@ -1,0 +1,1 @@
+"""A model behind HTTP: predictions in batches, a demo page, metrics. Needs `pip install -r requirements-serve.txt`."""
