@@ -55,6 +55,8 @@ def store_of(pickle_path: str | Path, folder: str | None = None, say: Callable[[
             return store
     file = read_annotations(pickle_path)
     for place in places:
+        if place.parent.is_dir() and not place.parent.stat().st_mode & 0o222:
+            continue  # marked read-only, which root could ignore
         try:
             make_folder(place.parent)
         except UserError:

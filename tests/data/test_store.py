@@ -193,6 +193,20 @@ def test_the_store_goes_elsewhere_where_it_cannot_lie_beside(tmp_path, toy_file,
     assert not (tmp_path / "data" / "a.pkl.store").exists()
 
 
+def test_a_folder_marked_read_only_is_left_alone(tmp_path, toy_file, monkeypatch):
+    """Even by root, who could write there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.pkl").write_bytes(toy_file.read_bytes())
+    folder.chmod(0o555)
+    try:
+        assert store_of(folder / "a.pkl", say=lambda text: None).path.startswith(str(tmp_path / "home"))
+        assert [path.name for path in folder.iterdir()] == ["a.pkl"]
+    finally:
+        folder.chmod(0o755)
+
+
 def test_a_file_that_cannot_be_stored_is_read_directly(tmp_path, annotation):
     bad = {**annotation, "frame_dir": "bad", "keypoint": annotation["keypoint"] * np.nan}
     content = {"split": {"train": ["clip_a"], "val": ["bad"]}, "annotations": [annotation, bad]}
