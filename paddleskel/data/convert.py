@@ -144,9 +144,8 @@ def _split(
         return prepare.by_subject(annotations, subjects, recipe.val_subjects, recipe.val_fraction, recipe.seed)
     if recipe.split is None and kinds == {"ntu"} and all(ntu.NAME.fullmatch(name) for name in names):
         which = recipe.dataset or ntu.protocol(annotations)
-        splits = ntu.splits(annotations, which)
-        recipe.notes += ntu.compare_counts(annotations, which, splits)
-        return splits
+        recipe.notes += ntu.compare_samples(annotations, which)
+        return ntu.splits(annotations, which)
     if recipe.split is None:
         own = of_file or prepare.native_splits(annotations, table)
         own = own or (nw_ucla.splits([item["frame_dir"] for item in annotations]) if kinds == {"nw_ucla"} else {})

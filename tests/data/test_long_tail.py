@@ -1,7 +1,6 @@
 """Long-tailed training sets and samplers, by the published counts."""
 
 import hashlib
-import os
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from paddleskel.data.clip import Clip
 from paddleskel.data.long_tail import LongTail, class_counts, class_sizes, draw, thin
 from paddleskel.data.rebalance import SAMPLERS, RebalancedOrder
 from paddleskel.data.sampler import BatchSampler
+from paddleskel.data.sources.ntu import TRAIN_SUBJECTS, sample_ids
 from paddleskel.errors import UserError
 
 NTU60_LT_100 = [
@@ -64,14 +64,8 @@ def test_a_smaller_list_begins_every_class_of_a_larger_one(order):
     ],
 )
 def test_ntu120_lists_are_brls_id_by_id(split, factor, listed, ordered):
-    """SHA-256 of the published lists. The ids are the names of the 113,945 skeleton files, one a line."""
-    path = os.environ.get("PADDLESKEL_NTU120_IDS")
-    if path is None:
-        pytest.skip("needs the sample names of NTU RGB+D 120 (set PADDLESKEL_NTU120_IDS to a file of them)")
-    from paddleskel.data.sources.ntu import TRAIN_SUBJECTS
-
-    with open(path) as file:
-        ids = [line.split(".")[0].strip() for line in file if line.strip()]
+    """SHA-256 of the published lists."""
+    ids = sample_ids("ntu120")
     if split == "xsub":
         ids, order, largest = [name for name in ids if int(name[9:12]) in TRAIN_SUBJECTS], "subject", 600
     else:

@@ -5,6 +5,7 @@ flat are taken for furniture, the liveliest one comes first, and bodies that nev
 """
 
 import hashlib
+import itertools
 import multiprocessing
 import pickle
 import re
@@ -38,10 +39,7 @@ TRAIN_SUBJECTS = {
     *(45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93),
     *(94, 95, 97, 98, 100, 103),
 }
-COUNTS = {
-    "ntu60": {"xsub_train": 40091, "xsub_val": 16487, "xview_train": 37646, "xview_val": 18932},
-    "ntu120": {"xsub_train": 63026, "xsub_val": 50919, "xset_train": 54468, "xset_val": 59477},
-}
+LAST_SETUP_OF_60 = "S017"
 
 
 @dataclass
@@ -191,12 +189,23 @@ def _members(path: Path, problems: list[str]) -> Iterable[tuple[str, str | None]
 @cache
 def missing_ids() -> frozenset[str]:
     """The 535 samples whose skeletons the data set's authors say are missing or incomplete."""
-    ids = set()
-    for line in Path(__file__).with_name("ntu_missing.txt").read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            prefix, *actions = line.split()
-            ids |= {f"{prefix}A{int(action):03d}" for action in actions}
-    return frozenset(ids)
+    return frozenset(f"{take}A{int(action):03d}" for take, *actions in _table("missing") for action in actions)
+
+
+def sample_ids(which: str) -> list[str]:
+    """The names of all samples but the missing ones, sorted: 56,578 of "ntu60", 113,945 of "ntu120"."""
+    names = []
+    for setup, *performers in _table("performers"):
+        first = 1 if setup <= LAST_SETUP_OF_60 else 61
+        if first == 1 or which == "ntu120":
+            ranges = (1, 2, 3), map(int, performers), (1, 2), range(first, first + 60)
+            names += [f"{setup}C{c:03d}P{p:03d}R{r:03d}A{a:03d}" for c, p, r, a in itertools.product(*ranges)]
+    return [name for name in names if name not in missing_ids()]
+
+
+def _table(name: str) -> list[list[str]]:
+    lines = Path(__file__).with_name(f"ntu_{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [line.split() for line in lines if not line.startswith("#")]
 
 
 def _read(path: Path, options: ReadOptions) -> list[Annotation]:
@@ -265,7 +274,7 @@ def protocol(annotations: Sequence[Annotation]) -> str:
 def splits(annotations: Sequence[Annotation], which: str) -> dict[str, list[str]]:
     """Cross-subject, and cross-view (60: camera 1 tests) or cross-setup (120: even setups train)."""
     second = "xview" if which == "ntu60" else "xset"
-    lists: dict[str, list[str]] = {key: [] for key in COUNTS[which]}
+    lists: dict[str, list[str]] = {f"{kind}_{part}": [] for kind in ("xsub", second) for part in ("train", "val")}
     for item in annotations:
         part = _parts(item)
         lists["xsub_train" if int(part["subject"]) in TRAIN_SUBJECTS else "xsub_val"].append(item["frame_dir"])
@@ -281,31 +290,21 @@ def _parts(item: Annotation) -> re.Match:
     return match
 
 
-def compare_counts(annotations: Sequence[Annotation], which: str, lists: dict[str, list[str]]) -> list[str]:
+def compare_samples(annotations: Sequence[Annotation], which: str) -> list[str]:
     """Say what is missing to the published data set; nothing if it is complete.
 
     Raises:
-        UserError: as many samples as the data set has, but splits of other sizes, or more samples than it has.
+        UserError: as many samples as the data set has, or more, but not all of them are its own.
     """
-    expected = COUNTS[which]
-    total = expected["xsub_train"] + expected["xsub_val"]
-    sizes = {name: len(ids) for name, ids in lists.items()}
-    if len(annotations) >= total:
-        if sizes != expected:
-            raise UserError(f"{which}: the splits have {sizes}, the published ones {expected}; are files of another "
-                            "data set among them?")  # fmt: skip
+    expected, names = set(sample_ids(which)), {item["frame_dir"] for item in annotations}
+    foreign, missing = sorted(names - expected), sorted(expected - names)
+    if foreign and len(names) >= len(expected):
+        raise UserError(f"{which} does not have {len(foreign):,} of these samples, such as {foreign[0]}; are files of "
+                        "another data set among them?")  # fmt: skip
+    if not missing:
         return []
-    per_class = np.full(60 if which == "ntu60" else 120, 948)
-    per_class[60:] = 960
-    for name in missing_ids():
-        action = int(NAME.fullmatch(name)["action"])
-        if action <= len(per_class):
-            per_class[action - 1] -= 1
-    for item in annotations:
-        per_class[item["label"]] -= 1
-    short = [f"A{action + 1:03d} {lacking}" for action, lacking in enumerate(per_class) if lacking > 0]
-    listed = ", ".join(short[:8]) + (f" and {len(short) - 8} more actions" if len(short) > 8 else "")
-    return [f"{which}: {len(annotations):,} of {total:,} samples; missing: {listed}"]
+    listed = ", ".join(missing[:8]) + (f" and {len(missing) - 8:,} more" if len(missing) > 8 else "")
+    return [f"{which}: {len(expected) - len(missing):,} of {len(expected):,} samples; missing: {listed}"]
 
 
 NTU = Source("ntu", "raw NTU RGB+D .skeleton files, in folders or zip archives", _detect, _read)

@@ -145,19 +145,31 @@ def test_protocols():
         ntu.splits([{"frame_dir": "a", "label": 0}], "ntu60")
 
 
-def test_counts_are_compared_with_the_published_ones():
-    items = [item("S001C001P001R001A001")]
-    (note,) = ntu.compare_counts(items, "ntu60", ntu.splits(items, "ntu60"))
-    assert "1 of 56,578" in note
-    assert "A002 94" in note  # 948 less the ones listed as incomplete
-    # the published sizes: subjects 1 and 3, cameras 1 and 2
-    groups = {(1, 2): 30000, (1, 1): 10091, (3, 2): 7646, (3, 1): 8841}
-    whole = [item(f"S001C00{c}P00{p}R001A001") for (p, c), n in groups.items() for _ in range(n)]
-    assert ntu.compare_counts(whole, "ntu60", ntu.splits(whole, "ntu60")) == []
-    # a set of the right size whose splits are wrong
-    wrong = [item("S001C002P003R001A001")] * 56578
-    with pytest.raises(UserError, match="the published ones"):
-        ntu.compare_counts(wrong, "ntu60", ntu.splits(wrong, "ntu60"))
+@pytest.mark.parametrize(
+    ("which", "sizes"),
+    [
+        ("ntu60", {"xsub_train": 40091, "xsub_val": 16487, "xview_train": 37646, "xview_val": 18932}),
+        ("ntu120", {"xsub_train": 63026, "xsub_val": 50919, "xset_train": 54468, "xset_val": 59477}),
+    ],
+)
+def test_the_samples_give_splits_of_the_published_sizes(which, sizes):
+    names = ntu.sample_ids(which)
+    assert names == sorted(set(names))
+    lists = ntu.splits([item(name) for name in names], which)
+    assert {split: len(ids) for split, ids in lists.items()} == sizes
+
+
+def test_samples_are_compared_with_the_published_ones():
+    whole = [item(name) for name in ntu.sample_ids("ntu60")]
+    assert ntu.compare_samples(whole, "ntu60") == []
+    (note,) = ntu.compare_samples(whole[1:-1], "ntu60")
+    assert note == "ntu60: 56,576 of 56,578 samples; missing: S001C001P001R001A001, S017C003P020R002A060"
+    (note,) = ntu.compare_samples(whole[:1], "ntu60")
+    assert note.startswith("ntu60: 1 of 56,578 samples; missing: S001C001P001R001A002, ")
+    assert note.endswith("A009 and 56,569 more")
+    foreign = [*whole[1:], item("S018C001P008R001A061")]
+    with pytest.raises(UserError, match="ntu60 does not have 1 of these samples, such as S018C001P008R001A061"):
+        ntu.compare_samples(foreign, "ntu60")
 
 
 # ---- the command ----
