@@ -50,6 +50,7 @@ def test_a_finding_is_noticed(tmp_path):
         ("any weights", pickle.dumps({("a", "b"): np.ones(3)})),
         ("results .json", b'{"ids": 3, "probs": [[0.5, 0.5]]}'),
         ("pickle", b"\x80\x02]q\x00h\x00a."),
+        ("poses .skeleton", b"9" * 5000 + b"\n1\n"),
     ],
 )
 def test_what_was_found_once_is_refused(tmp_path, name, content):

@@ -71,7 +71,7 @@ def parse_skeleton(text: str, where: str) -> list[Body]:
     def whole(place: int, what: str) -> int:
         if place >= len(tokens):
             raise UserError(f"{where}: ends in frame {frame + 1}; the file is cut short")
-        if not tokens[place].isdigit():
+        if not tokens[place].isdecimal() or len(tokens[place]) > 30:
             raise UserError(f"{where}: {what} is {tokens[place][:20]!r}; this is no Kinect skeleton file")
         return int(tokens[place])
 
