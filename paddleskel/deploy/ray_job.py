@@ -7,6 +7,7 @@ writes JSON lines, one file a block, with the columns input, position, id, class
 """
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def predict_files(
         workers: processes. threads: CPU threads of each.
 
     Raises:
-        UserError: Ray is not installed, the output folder is not empty, or there is no file.
+        UserError: Ray is not installed or cannot start workers, the output folder is not empty, or there is no file.
     """
     try:
         import ray
@@ -77,6 +78,11 @@ def predict_files(
         raise UserError(f"{output}: is there already; name a new folder for the results")
     Predictor(model, engine)  # a mistake in the model is said here, not by every worker
     if not ray.is_initialized():
+        if " " in sys.executable:  # it would wait for ever
+            raise UserError(
+                f"--ray: Ray starts no workers of a Python whose path has a space in it ({sys.executable}); use --shard, "
+                "or put the virtual environment elsewhere"
+            )
         root = str(Path(__file__).resolve().parents[2])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         ray.init(include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
