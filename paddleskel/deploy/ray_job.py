@@ -80,8 +80,8 @@ def predict_files(
     if not ray.is_initialized():
         if " " in sys.executable:  # it would wait for ever
             raise UserError(
-                f"--ray: Ray starts no workers of a Python whose path has a space in it ({sys.executable}); use --shard, "
-                "or put the virtual environment elsewhere"
+                f"--ray: Ray starts no workers of a Python whose path has a space in it ({sys.executable}); "
+                "use --shard, or put the virtual environment elsewhere"
             )
         root = str(Path(__file__).resolve().parents[2])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
