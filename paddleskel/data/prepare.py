@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from paddleskel.data.annotation import AnnotationFile
+from paddleskel.data.clip import interpolate
 from paddleskel.errors import UserError
 from paddleskel.files import atomic_file
 
@@ -247,19 +248,10 @@ def resample(annotation: Annotation, fps: float, to_fps: float) -> Annotation:
     total = points.shape[1]
     times = np.arange(max(1, round(total * to_fps / fps))) * fps / to_fps
     times = np.minimum(times, total - 1)
-    before = np.floor(times).astype(int)
-    after = np.minimum(before + 1, total - 1)
-    share = (times - before)[None, :, None]
-    nearer = np.where(times - before < 0.5, before, after)
-    both = points[:, before].any(axis=-1) & points[:, after].any(axis=-1)
-    blend = lambda array, part: array[:, before] * (1 - part) + array[:, after] * part
-    moved = np.where(both[..., None], blend(points.astype(np.float32), share[..., None]), points[:, nearer])
-    changed = {**annotation, "keypoint": moved.astype(points.dtype), "total_frames": len(times)}
-    score = annotation.get("keypoint_score")
-    if score is not None:
-        score = np.asarray(score)
-        scored = np.where(both, blend(score.astype(np.float32), share), score[:, nearer])
-        changed["keypoint_score"] = scored.astype(score.dtype)
+    changed = {**annotation, "keypoint": interpolate(points, times).astype(points.dtype), "total_frames": len(times)}
+    if annotation.get("keypoint_score") is not None:
+        score = np.asarray(annotation["keypoint_score"])
+        changed["keypoint_score"] = interpolate(score[..., None], times)[..., 0].astype(score.dtype)
     return changed
 
 

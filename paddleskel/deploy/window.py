@@ -55,27 +55,12 @@ def slide(total: int, window: int, stride: int) -> list[tuple[int, int]]:
 def cut(clip: Clip, start: int, end: int, frames: int) -> Clip:
     """Return frames start to end of a clip, stretched to `frames` where they are fewer.
 
-    Never padded: a network that sees empty frames it was not trained on recognises those. In between two frames a joint
-    lies on the straight line, unless it is absent (all zeros) in one of them; then it is where the nearer frame has it.
+    Never padded: a network that sees empty frames it was not trained on recognises those.
     """
     length = end - start
     if length >= frames:
         return clip.take_frames(np.arange(start, end))
-    places = start + np.linspace(0, length - 1, frames)
-    before = np.floor(places).astype(np.int64)
-    after = np.minimum(before + 1, end - 1)
-    share = (places - before).astype(np.float32)
-    points = _between(clip.keypoint, before, after, share)
-    score = None if clip.score is None else _between(clip.score[..., None], before, after, share)[..., 0]
-    return clip.with_(keypoint=points, score=score)
-
-
-def _between(values: np.ndarray, before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """(M, T, V, C) at places between frames."""
-    low, high = values[:, before].astype(np.float32), values[:, after].astype(np.float32)
-    share = share[:, None, None]
-    absent = (low == 0).all(axis=-1, keepdims=True) | (high == 0).all(axis=-1, keepdims=True)
-    return np.where(absent, np.where(share < 0.5, low, high), low + (high - low) * share)
+    return clip.take_places(start + np.linspace(0, length - 1, frames))
 
 
 def tracks(clip: Clip) -> list[tuple[int, Clip]]:

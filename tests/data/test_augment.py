@@ -5,7 +5,7 @@ import pytest
 
 from paddleskel.data.clip import Clip
 from paddleskel.data.transforms import TRANSFORMS, build_pipeline
-from paddleskel.data.transforms.augment import Flip, MaskAxis, MaskJoints, MaskParts, Shear, SwapSides
+from paddleskel.data.transforms.augment import Flip, MaskAxis, MaskJoints, MaskParts, RandomRot, Shear, SwapSides
 from paddleskel.data.transforms.augment_time import TemporalBlur, TemporalCrop, TemporalReverse, TemporalShift
 from paddleskel.errors import UserError
 from paddleskel.skeleton.layout import load_layout
@@ -54,6 +54,15 @@ def test_flipping_about_zero():
     clip = clip_3d()
     flipped = Flip(NTU, 1.0)(clip, Seeded(0)).keypoint
     np.testing.assert_array_equal(flipped, clip.keypoint[:, :, BRL_FLIP] * np.float32([-1, 1, 1]))
+
+
+def test_rotation_bounds_of_each_axis():
+    clip = clip_3d()
+    turned = RandomRot((0.0, 0.0, 3.0))(clip, Seeded(0)).keypoint
+    np.testing.assert_allclose(turned[..., 2], clip.keypoint[..., 2], atol=1e-6)
+    assert np.abs(turned[..., :2] - clip.keypoint[..., :2]).max() > 0.5
+    with pytest.raises(UserError, match="theta has three bounds"):
+        RandomRot((0.0, 0.0, 3.0))(clip_2d(), Seeded(0))
 
 
 def test_flips_need_pairs():

@@ -6,10 +6,10 @@ import pytest
 from paddleskel.data.clip import Clip
 from paddleskel.data.transforms import build_pipeline
 from paddleskel.data.transforms.augment import RandomGaussianNoise, RandomRot, RandomScale, rotation_xyz
-from paddleskel.data.transforms.normalize import PreNormalize2D, PreNormalize3D
+from paddleskel.data.transforms.normalize import FitBox, PreNormalize2D, PreNormalize3D
 from paddleskel.data.transforms.pack import Pack
 from paddleskel.data.transforms.stream import Stream
-from paddleskel.data.transforms.temporal import UniformSample
+from paddleskel.data.transforms.temporal import CropResize, UniformSample
 from paddleskel.errors import UserError
 from paddleskel.skeleton.layout import load_layout
 
@@ -254,6 +254,50 @@ def test_training_samples_stay_in_range_and_in_order(total):
 def test_impossible_sampling_is_refused(arguments):
     with pytest.raises(ValueError, match="must"):
         UniformSample(**arguments)
+
+
+def ramp(total: int) -> Clip:
+    """A clip whose joints count the frames from 1; joint 3 is absent throughout, joint 4 in frame 2."""
+    points = np.repeat(np.arange(1, total + 1, dtype=np.float32), 17 * 3).reshape(1, total, 17, 3)
+    points[:, :, 3] = 0
+    points[:, 2:3, 4] = 0
+    return Clip(points, id="ramp")
+
+
+def test_a_short_clip_is_stretched_and_a_long_one_thinned():
+    stretched = CropResize(9)(ramp(5), NO_RNG).keypoint
+    np.testing.assert_allclose(stretched[0, :, 0, 0], np.arange(1, 5.5, 0.5))
+    assert not stretched[:, :, 3].any()
+    np.testing.assert_allclose(stretched[0, :, 4, 0], [1, 1.5, 2, 0, 0, 4, 4, 4.5, 5])  # the nearer frame's
+    np.testing.assert_allclose(CropResize(3)(ramp(5), NO_RNG).keypoint[0, :, 0, 0], [1, 3, 5])
+    np.testing.assert_allclose(CropResize(3, p_interval=0.5)(ramp(5), NO_RNG).keypoint[0, :, 0, 0], [2, 3, 4])
+    assert (CropResize(4)(ramp(1), NO_RNG).keypoint[0, :, 0] == 1).all()
+
+
+def test_stretches_are_drawn_in_training_and_seeded_in_test():
+    train = CropResize(8, training=True)
+    starts = {float(train(ramp(50), np.random.RandomState(seed)).keypoint[0, 0, 0, 0]) for seed in range(20)}
+    assert len(starts) == 20
+    clips = CropResize(8, num_clips=3)
+    one, two = clips(ramp(50), NO_RNG), clips(ramp(50), NO_RNG)
+    np.testing.assert_array_equal(one.keypoint, two.keypoint)
+    assert one.num_clips == 3
+    lengths = [part[-1] - part[0] for part in one.keypoint[0, :, 0, 0].reshape(3, 8)]
+    assert len(set(lengths)) == 3
+    assert all(0.5 * 49 <= length <= 49 for length in lengths)
+
+
+def test_a_box_is_filled():
+    points = np.random.RandomState(0).randn(2, 6, 17, 3).astype(np.float32) * np.float32([1, 2, 3]) + 5
+    points[1, 2:] = 0
+    fitted = FitBox()(Clip(points), NO_RNG).keypoint
+    assert not fitted[1, 2:].any()
+    seen = np.concatenate([fitted[0].reshape(-1, 3), fitted[1, :2].reshape(-1, 3)])
+    np.testing.assert_allclose((seen.min(axis=0), seen.max(axis=0)), ([-1] * 3, [1] * 3), atol=1e-6)
+    flat = points * np.float32([1, 1, 0]) + np.float32([0, 0, 2])
+    assert not FitBox()(Clip(flat[:1]), NO_RNG).keypoint[..., 2].any()
+    empty = Clip(np.zeros((1, 4, 17, 3), np.float32))
+    assert FitBox()(empty, NO_RNG) is empty
 
 
 # ---- packing and the pipeline ----

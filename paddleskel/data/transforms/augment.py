@@ -11,23 +11,48 @@ from paddleskel.registry import did_you_mean
 from paddleskel.skeleton.layout import Layout
 
 
+class Sometimes:
+    """An augmentation that changes a clip with probability `p` and else leaves it as it is."""
+
+    training_only = True
+
+    def __init__(self, p: float):
+        if not 0 <= p <= 1:
+            raise ValueError(f"p must lie between 0 and 1, not {p}")
+        self.p = p
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        return self.change(clip, rng) if rng.random_sample() < self.p else clip
+
+    def change(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        """Return the changed clip."""
+        raise NotImplementedError
+
+
 @TRANSFORMS
 class RandomRot:
     """Rotate a whole clip by random angles: about x, y and z in 3D, in the plane in 2D.   (CTR-GCN, section 4.2)
 
     Args:
-        theta: the angles are drawn from [-theta, theta] radians, or from the pair given.
+        theta: the angles are drawn from [-theta, theta] radians, or from the pair given; or three bounds, of the angles
+            about x, y and z.
     """
 
     training_only = True
 
-    def __init__(self, theta: float | tuple[float, float] = 0.3):
-        self.low, self.high = theta if isinstance(theta, tuple) else (-theta, theta)
+    def __init__(self, theta: float | tuple[float, float] | tuple[float, float, float] = 0.3):
+        self.axes = isinstance(theta, tuple) and len(theta) == 3
+        if self.axes:
+            self.low, self.high = -np.asarray(theta), np.asarray(theta)
+        else:
+            self.low, self.high = theta if isinstance(theta, tuple) else (-theta, theta)
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         points = clip.keypoint
         if np.abs(points).max() <= 1e-8:
             return clip
+        if self.axes and points.shape[-1] == 2:
+            raise UserError("RandomRot: theta has three bounds, but points in a plane turn about one axis")
         if points.shape[-1] == 3:
             matrix = rotation_xyz(rng.uniform(self.low, self.high, 3))
         else:
@@ -122,7 +147,7 @@ class Shear:
 
 
 @TRANSFORMS
-class Flip:
+class Flip(Sometimes):
     """Mirror a clip: left becomes right, as if filmed in a mirror.   (PYSKL, Flip)
 
     Joints that were not found stay at zero.
@@ -133,14 +158,11 @@ class Flip:
             -> width - x, before normalisation.
     """
 
-    training_only = True
-
     def __init__(self, layout: Layout, p: float = 0.5, about: Literal["zero", "image"] = "zero"):
-        self.p, self.about, self.order = _probability(p), about, _exchange(layout)
+        super().__init__(p)
+        self.about, self.order = about, _exchange(layout)
 
-    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        if rng.random_sample() >= self.p:
-            return clip
+    def change(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         points = clip.keypoint[:, :, self.order]
         x = points[..., 0]
         if self.about == "zero":
@@ -153,48 +175,41 @@ class Flip:
 
 
 @TRANSFORMS
-class SwapSides:
+class SwapSides(Sometimes):
     """Exchange the joints of left and right without mirroring the coordinates.   (BRL, Spatial_Flip)
 
     Args:
         p: how often.
     """
 
-    training_only = True
-
     def __init__(self, layout: Layout, p: float = 0.5):
-        self.p, self.order = _probability(p), _exchange(layout)
+        super().__init__(p)
+        self.order = _exchange(layout)
 
-    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        if rng.random_sample() >= self.p:
-            return clip
+    def change(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         score = None if clip.score is None else clip.score[:, :, self.order]
         return clip.with_(keypoint=clip.keypoint[:, :, self.order], score=score)
 
 
 @TRANSFORMS
-class MaskAxis:
+class MaskAxis(Sometimes):
     """Set one axis of a whole clip, drawn at random, to zero.   (BRL, Mask)
 
     Args:
         p: how often.
     """
 
-    training_only = True
-
     def __init__(self, p: float = 0.2):
-        self.p = _probability(p)
+        super().__init__(p)
 
-    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        if rng.random_sample() >= self.p:
-            return clip
+    def change(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         points = clip.keypoint.copy()
         points[..., rng.randint(points.shape[-1])] = 0
         return clip.with_(keypoint=points)
 
 
 @TRANSFORMS
-class MaskJoints:
+class MaskJoints(Sometimes):
     """Hide random joints for a whole clip: coordinates and confidence become zero.
 
     Args:
@@ -202,22 +217,19 @@ class MaskJoints:
         p: how often.
     """
 
-    training_only = True
-
     def __init__(self, fraction: float = 0.2, p: float = 0.5):
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must lie between 0 and 1, not {fraction}")
-        self.fraction, self.p = fraction, _probability(p)
+        super().__init__(p)
+        self.fraction = fraction
 
-    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        if rng.random_sample() >= self.p:
-            return clip
+    def change(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         joints = clip.keypoint.shape[2]
         return _hide(clip, rng.permutation(joints)[: int(self.fraction * joints)])
 
 
 @TRANSFORMS
-class MaskParts:
+class MaskParts(Sometimes):
     """Hide a group of body parts for a whole clip, such as all limbs of one side.   (BRL, Part_Drop)
 
     Args:
@@ -225,19 +237,15 @@ class MaskParts:
         groups: lists of the layout's body parts, one of which is drawn; default: the left limbs, the right limbs.
     """
 
-    training_only = True
-
     def __init__(self, layout: Layout, p: float = 0.5, groups: list[list[str]] | None = None):
         groups = groups or [["left_arm", "left_leg"], ["right_arm", "right_leg"]]
         for part in (part for group in groups for part in group):
             if part not in layout.parts:
                 raise UserError(f"the layout '{layout.name}' has no part '{part}'{did_you_mean(part, [*layout.parts])}")
-        self.p = _probability(p)
+        super().__init__(p)
         self.joints = [sorted({joint for part in group for joint in layout.parts[part]}) for group in groups]
 
-    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        if rng.random_sample() >= self.p:
-            return clip
+    def change(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         return _hide(clip, self.joints[rng.randint(len(self.joints))])
 
 
@@ -255,9 +263,3 @@ def _exchange(layout: Layout) -> np.ndarray:
     if not layout.pairs:
         raise UserError(f"the layout '{layout.name}' names no pairs of left and right joints; give it `pairs`")
     return layout.flip
-
-
-def _probability(p: float) -> float:
-    if not 0 <= p <= 1:
-        raise ValueError(f"p must lie between 0 and 1, not {p}")
-    return p

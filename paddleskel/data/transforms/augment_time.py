@@ -7,7 +7,7 @@ to follow them.
 import numpy as np
 
 from paddleskel.data.clip import Clip
-from paddleskel.data.transforms.augment import _probability
+from paddleskel.data.transforms.augment import Sometimes
 from paddleskel.data.transforms.pipeline import TRANSFORMS
 
 
@@ -36,46 +36,38 @@ class TemporalCrop:
 
 
 @TRANSFORMS
-class TemporalShift:
+class TemporalShift(Sometimes):
     """Start a clip at a random frame; what came before it follows the end.   (BRL, Temperal_Shift)
 
     Args:
         p: how often.
     """
 
-    training_only = True
-
     def __init__(self, p: float = 0.5):
-        self.p = _probability(p)
+        super().__init__(p)
 
-    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        if rng.random_sample() >= self.p:
-            return clip
+    def change(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         total = clip.num_frames
         return clip.take_frames((np.arange(total) + rng.randint(total)) % total, clip.num_clips)
 
 
 @TRANSFORMS
-class TemporalReverse:
+class TemporalReverse(Sometimes):
     """Play a clip backwards.   (BRL, Temperal_Flip)
 
     Args:
         p: how often. Actions that are each other's reverse (sit down, stand up) forbid it.
     """
 
-    training_only = True
-
     def __init__(self, p: float = 0.5):
-        self.p = _probability(p)
+        super().__init__(p)
 
-    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        if rng.random_sample() >= self.p:
-            return clip
+    def change(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         return clip.take_frames(np.arange(clip.num_frames)[::-1], clip.num_clips)
 
 
 @TRANSFORMS
-class TemporalBlur:
+class TemporalBlur(Sometimes):
     """Smooth every joint's path with a Gaussian of random width.   (BRL, RandomGaussianBlur)
 
     The ends are mirrored, so that paths do not bend towards zero. Frames in which a joint was not found stay so, and
@@ -87,18 +79,15 @@ class TemporalBlur:
         p: how often.
     """
 
-    training_only = True
-
     def __init__(self, taps: int = 15, sigma: tuple[float, float] = (0.1, 2.0), p: float = 0.5):
         if taps < 1 or taps % 2 == 0:
             raise ValueError(f"taps must be an odd number, not {taps}")
         if not 0 < sigma[0] <= sigma[1]:
             raise ValueError(f"sigma must be positive, lower bound first, not {sigma}")
-        self.taps, self.sigma, self.p = taps, sigma, _probability(p)
+        super().__init__(p)
+        self.taps, self.sigma = taps, sigma
 
-    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        if rng.random_sample() >= self.p:
-            return clip
+    def change(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         reach = self.taps // 2
         kernel = np.exp(-np.square(np.arange(-reach, reach + 1)) / (2 * rng.uniform(*self.sigma) ** 2))
         points = clip.keypoint.astype(np.float32)

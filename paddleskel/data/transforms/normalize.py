@@ -147,6 +147,26 @@ class PreNormalize3D:
         return clip.with_(keypoint=points, score=score)
 
 
+@TRANSFORMS
+class FitBox:
+    """Stretch each axis so that the joints of a whole sequence reach from -1 to 1.   (CTR-GCN's NW-UCLA recipe)
+
+    Joints at exactly (0, 0, 0) are absent and stay there. An axis without extent becomes 0.
+    """
+
+    deterministic = True
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        points = clip.keypoint.astype(np.float32)
+        seen = points.any(axis=-1)
+        if not seen.any():
+            return clip
+        low, high = points[seen].min(axis=0), points[seen].max(axis=0)
+        extent = np.where(high > low, high - low, 1)
+        fitted = np.where(high > low, (points - low) / extent * 2 - 1, 0)
+        return clip.with_(keypoint=np.where(seen[..., None], fitted, 0).astype(np.float32))
+
+
 def _vector(body: np.ndarray, joints: tuple[int, int]) -> np.ndarray:
     """(3,) from the first joint to the second of one body (V, 3)."""
     start, end = joints

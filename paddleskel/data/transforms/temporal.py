@@ -39,13 +39,10 @@ class UniformSample:
         random_start: bool = False,
         seed: int = 255,
     ):
-        low, high = p_interval if isinstance(p_interval, tuple) else (p_interval, p_interval)
         if clip_len < 1 or num_clips < 1:
             raise ValueError(f"clip_len and num_clips must be at least 1, not {clip_len} and {num_clips}")
-        if not 0 < low <= high <= 1:
-            raise ValueError(f"p_interval must lie in (0, 1], lower bound first, not {p_interval}")
         self.clip_len, self.num_clips, self.training, self.seed = clip_len, num_clips, training, seed
-        self.interval, self.variant, self.random_start = (low, high), variant, random_start
+        self.interval, self.variant, self.random_start = _interval(p_interval), variant, random_start
         self._seeded: dict[int, np.ndarray] = {}  # total -> frames, outside training
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
@@ -87,6 +84,49 @@ class UniformSample:
 
 
 @TRANSFORMS
+class CropResize:
+    """Take a stretch of a sequence and bring it to `clip_len` frames, joints between two frames on the straight line.
+    (CTR-GCN, valid_crop_resize)
+
+    Short sequences become slower in place of being repeated. In training the stretch is drawn; outside, a single clip
+    is the middle of the sequence, as long as the upper bound allows, and several clips draw theirs from a private
+    generator seeded the same for every sample.
+
+    Shape: (M, T, V, C) -> (M, num_clips * clip_len, V, C) float32.
+
+    Args:
+        clip_len: frames a clip.
+        p_interval: fraction of the sequence that a clip is taken from, drawn from this interval.
+        seed: of the generator outside training.
+    """
+
+    def __init__(
+        self,
+        clip_len: int,
+        num_clips: int = 1,
+        training: bool = False,
+        p_interval: float | tuple[float, float] = (0.5, 1.0),
+        seed: int = 255,
+    ):
+        if clip_len < 1 or num_clips < 1:
+            raise ValueError(f"clip_len and num_clips must be at least 1, not {clip_len} and {num_clips}")
+        self.clip_len, self.num_clips, self.training, self.seed = clip_len, num_clips, training, seed
+        self.low, self.high = _interval(p_interval)
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        if not self.training:
+            rng = np.random.RandomState(self.seed)
+        drawn = self.training or self.num_clips > 1
+        places = []
+        for _ in range(self.num_clips):
+            ratio = rng.uniform(self.low, self.high) if drawn else self.high
+            slack = (1 - ratio) * (clip.num_frames - 1)
+            start = slack * (rng.random_sample() if drawn else 0.5)
+            places.append(start + np.linspace(0, ratio * (clip.num_frames - 1), self.clip_len))
+        return clip.take_places(np.concatenate(places), self.num_clips)
+
+
+@TRANSFORMS
 class PadTo:
     """Lengthen a sequence to a fixed number of frames, as ST-GCN was first trained.   (PYSKL, PadTo)
 
@@ -110,3 +150,10 @@ class PadTo:
         missing = ((0, 0), (0, self.length - frames), (0, 0))
         score = None if clip.score is None else np.pad(clip.score, missing)
         return clip.with_(keypoint=np.pad(clip.keypoint, (*missing, (0, 0))), score=score)
+
+
+def _interval(p_interval: float | tuple[float, float]) -> tuple[float, float]:
+    low, high = p_interval if isinstance(p_interval, tuple) else (p_interval, p_interval)
+    if not 0 < low <= high <= 1:
+        raise ValueError(f"p_interval must lie in (0, 1], lower bound first, not {p_interval}")
+    return low, high
