@@ -12,32 +12,25 @@ from pathlib import Path
 
 import numpy as np
 
-from paddleskel.data.sources.people import Frame, assemble
+from paddleskel.data.sources.people import Frame, assemble, stack_people
 from paddleskel.data.sources.reader import (
     Annotation,
     ReadOptions,
     Source,
-    each_file,
     entries,
-    files_in,
-    first_file,
     json_head,
     natural,
     numbers,
+    one_clip_a_file,
     read_json,
-    sample_name,
 )
 from paddleskel.errors import UserError
 
 
 def _detect(path: Path) -> bool:
-    head = json_head(first_file(path, ".json"))
+    head = json_head(path)
     listed = head.startswith("[{") and '"keypoints"' in head and '"image_id"' in head
     return listed or (head.startswith("{") and '"images":[' in head)
-
-
-def _read(path: Path, options: ReadOptions) -> list[Annotation]:
-    return each_file(files_in(path, ".json"), lambda file: _clip(file, sample_name(file, path), options), options)
 
 
 def _clip(path: Path, name: str, options: ReadOptions) -> Annotation:
@@ -76,11 +69,9 @@ def _frame_numbers(pictures: list[str]) -> dict[str, int]:
 
 def _frame(people: list[dict], where: str) -> Frame:
     points = [numbers(person["keypoints"], (-1, 3), f"{where}: keypoints") for person in people]
-    if len({len(person) for person in points}) > 1:
-        raise UserError(f"{where}: people with different numbers of keypoints")
     identities = [person.get("track_id", person.get("idx")) for person in people]
     tracks = None if any(isinstance(i, (list, type(None))) for i in identities) else identities
-    stacked = np.stack(points)
+    stacked = stack_people(points, where)
     score = stacked[..., 2]
     if score.max() > 1 and set(np.unique(score)) <= {0, 1, 2}:  # COCO's visibility: not there, hidden, seen
         score = score / 2
@@ -88,4 +79,5 @@ def _frame(people: list[dict], where: str) -> Frame:
     return Frame(stacked[..., :2], score, tracks, box_score)
 
 
+_read = one_clip_a_file(_clip, ".json")
 COCO_RESULTS = Source("coco", "AlphaPose, Halpe or COCO-style JSON: a list of people with image_id", _detect, _read)

@@ -9,19 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from paddleskel.data.sources.people import Frame, assemble
+from paddleskel.data.sources.people import Frame, assemble, stack_people
 from paddleskel.data.sources.reader import (
     Annotation,
     ReadOptions,
     Source,
-    each_file,
     entries,
-    files_in,
-    first_file,
     json_head,
     numbers,
+    one_clip_a_file,
     read_json,
-    sample_name,
 )
 from paddleskel.errors import UserError
 
@@ -29,12 +26,8 @@ PICTURE = (256, 340)  # height and width that fractions are multiplied by: the v
 
 
 def _detect(path: Path) -> bool:
-    head = json_head(first_file(path, ".json"))
+    head = json_head(path)
     return '"data":[' in head and ('"frame_index"' in head or '"skeleton"' in head or '"label_index"' in head)
-
-
-def _read(path: Path, options: ReadOptions) -> list[Annotation]:
-    return each_file(files_in(path, ".json"), lambda file: _clip(file, sample_name(file, path), options), options)
 
 
 def _clip(path: Path, name: str, options: ReadOptions) -> Annotation:
@@ -67,8 +60,8 @@ def _frame(people: list, size: np.ndarray, where: str) -> Frame | None:
         points.append(numbers(person.get("pose"), (len(scores[-1]), 2), f"{where}: pose"))
     if not points:
         return None
-    stacked = np.stack(points)
-    return Frame((stacked * size).astype(np.float32), np.stack(scores))
+    return Frame((stack_people(points, where) * size).astype(np.float32), np.stack(scores))
 
 
+_read = one_clip_a_file(_clip, ".json")
 KINETICS = Source("kinetics", "Kinetics-skeleton JSON files of ST-GCN", _detect, _read)

@@ -10,13 +10,10 @@ from paddleskel.data.sources.reader import (
     Annotation,
     ReadOptions,
     Source,
-    each_file,
-    files_in,
-    first_file,
     json_head,
     numbers,
+    one_clip_a_file,
     read_json,
-    sample_name,
 )
 from paddleskel.errors import UserError
 
@@ -24,14 +21,10 @@ _NAME = re.compile(r"a(?P<action>\d+)_s(?P<subject>\d+)_e\d+_v(?P<camera>\d+)")
 
 
 def _detect(path: Path) -> bool:
-    return '"skeletons":[' in json_head(first_file(path, ".json"))
+    return '"skeletons":[' in json_head(path)
 
 
-def _read(path: Path, options: ReadOptions) -> list[Annotation]:
-    return each_file(files_in(path, ".json"), lambda file: _clip(file, sample_name(file, path)), options)
-
-
-def _clip(path: Path, name: str) -> Annotation:
+def _clip(path: Path, name: str, _: ReadOptions) -> Annotation:
     content = read_json(path)
     if not isinstance(content, dict) or "skeletons" not in content:
         raise UserError(f"{path}: no 'skeletons', as the JSON files of NW-UCLA have it")
@@ -55,4 +48,5 @@ def splits(names: list[str]) -> dict[str, list[str]]:
     }
 
 
+_read = one_clip_a_file(_clip, ".json")
 NW_UCLA = Source("nw_ucla", "Northwestern-UCLA JSON files", _detect, _read)

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from paddleskel.data.sources.people import Frame, assemble
+from paddleskel.data.sources.people import Frame, assemble, stack_people
 from paddleskel.data.sources.reader import (
     Annotation,
     ReadOptions,
     Source,
     entries,
-    first_file,
     json_head,
     natural,
     numbers,
@@ -30,7 +29,7 @@ _FRAME = re.compile(r"^(?P<clip>.*?)_?(?P<frame>\d+)(_keypoints)?$")
 
 
 def _detect(path: Path) -> bool:
-    return '"people":[' in json_head(first_file(path, ".json"))
+    return '"people":[' in json_head(path)
 
 
 def _read(path: Path, options: ReadOptions) -> list[Annotation]:
@@ -64,9 +63,7 @@ def _frame(path: Path) -> Frame | None:
             people.append(numbers(values, (-1, 3), f"{path}: pose_keypoints_2d"))
     if not people:
         return None
-    if len({len(person) for person in people}) > 1:
-        raise UserError(f"{path}: people with different numbers of keypoints")
-    stacked = np.stack(people)
+    stacked = stack_people(people, str(path))
     return Frame(stacked[..., :2], stacked[..., 2])
 
 

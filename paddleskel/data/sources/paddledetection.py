@@ -11,28 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from paddleskel.data.sources.people import Frame, assemble
+from paddleskel.data.sources.people import Frame, assemble, stack_people
 from paddleskel.data.sources.reader import (
     Annotation,
     ReadOptions,
     Source,
-    each_file,
-    files_in,
-    first_file,
     json_head,
     numbers,
+    one_clip_a_file,
     read_json,
-    sample_name,
 )
 from paddleskel.errors import UserError
 
 
 def _detect(path: Path) -> bool:
-    return bool(re.match(r'\[\[(\d|")', json_head(first_file(path, ".json"))))
-
-
-def _read(path: Path, options: ReadOptions) -> list[Annotation]:
-    return each_file(files_in(path, ".json"), lambda file: _clip(file, sample_name(file, path), options), options)
+    return bool(re.match(r'\[\[(\d|")', json_head(path)))
 
 
 def _clip(path: Path, name: str, options: ReadOptions) -> Annotation:
@@ -55,13 +48,12 @@ def _frame(item: list, where: str) -> Frame | None:
     if not result[0]:
         return None
     points = [numbers(person, (-1, 3), f"{where}: keypoints") for person in result[0]]
-    if len({len(person) for person in points}) > 1:
-        raise UserError(f"{where}: people with different numbers of keypoints")
-    stacked = np.stack(points)
+    stacked = stack_people(points, where)
     scores = numbers(result[1], (-1,), f"{where}: scores") if result[1] else np.ones(len(stacked))
     if len(scores) != len(stacked):
         raise UserError(f"{where}: {len(stacked)} people, but {len(scores)} scores")
     return Frame(stacked[..., :2], stacked[..., 2], None, scores)
 
 
+_read = one_clip_a_file(_clip, ".json")
 PADDLEDETECTION = Source("paddledetection", "PaddleDetection or PP-Human keypoint JSON", _detect, _read)

@@ -29,6 +29,17 @@ class Frame:
     box_score: np.ndarray | None = None
 
 
+def stack_people(people: Sequence[np.ndarray], where: str) -> np.ndarray:
+    """(P, V, C) from the keypoints of each person in a frame, (V, C).
+
+    Raises:
+        UserError: people of different numbers of keypoints.
+    """
+    if len({len(person) for person in people}) > 1:
+        raise UserError(f"{where}: people with different numbers of keypoints")
+    return np.stack(people)
+
+
 @dataclass
 class Track:
     """One person: the frames seen in, (n,), and what was seen there, (n, V, C) and (n, V)."""

@@ -70,6 +70,18 @@ def each_file(
     return found
 
 
+def one_clip_a_file(
+    clip: Callable[[Path, str, ReadOptions], Annotation], *suffixes: str
+) -> Callable[[Path, ReadOptions], list[Annotation]]:
+    """Return the reader of a format that keeps one clip in each file; `clip` reads a file, given its sample's id."""
+
+    def read(path: Path, options: ReadOptions) -> list[Annotation]:
+        files = files_in(path, *suffixes)
+        return each_file(files, lambda file: clip(file, sample_name(file, path), options), options)
+
+    return read
+
+
 def files_in(path: Path, *suffixes: str) -> list[Path]:
     """Return the file itself, or the files with one of the suffixes in a folder and its subfolders, in order."""
     if path.is_dir():
@@ -94,12 +106,16 @@ def natural(name: str) -> list:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def json_head(path: Path | None, size: int = 8192) -> str:
-    """The start of a text file without white space, to tell formats apart; "" where it cannot be read."""
-    if path is None:
+def json_head(path: Path, size: int = 8192) -> str:
+    """The start of a JSON file, or of some JSON file in a folder, without white space, to tell formats apart.
+
+    "" where there is none that can be read.
+    """
+    json_file = first_file(path, ".json")
+    if json_file is None:
         return ""
     try:
-        with path.open(encoding="utf-8") as file:
+        with json_file.open(encoding="utf-8") as file:
             return re.sub(r"\s", "", file.read(size))
     except (OSError, UnicodeDecodeError):
         return ""

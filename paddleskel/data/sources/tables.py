@@ -18,15 +18,14 @@ from paddleskel.data.sources.reader import (
     Annotation,
     ReadOptions,
     Source,
-    each_file,
-    files_in,
     first_file,
     json_head,
+    one_clip_a_file,
     read_json,
-    sample_name,
 )
 from paddleskel.errors import UserError
 
+_ARRAYS = (".npy", ".npz", ".csv")
 MEDIAPIPE = {33: "mediapipe_pose", 21: "handmp"}  # joints: layout
 _SCORES = ("score", "visibility", "confidence", "conf", "v", "c", "s")
 _AXES = ("x", "y", "z", *_SCORES)
@@ -35,12 +34,12 @@ _NUMBERED = re.compile(rf"(?P<axis>{'|'.join(_AXES)})_?(?P<joint>\d+)")
 
 
 def _detect_files(path: Path) -> bool:
-    file = first_file(path, ".npy", ".npz", ".csv")
+    file = first_file(path, *_ARRAYS)
     return file is not None and not _is_mediapipe(file)
 
 
 def _detect_mediapipe(path: Path) -> bool:
-    file = first_file(path, ".npy", ".npz", ".csv", ".json")
+    file = first_file(path, *_ARRAYS, ".json")
     return file is not None and _is_mediapipe(file)
 
 
@@ -55,31 +54,25 @@ def _is_mediapipe(file: Path) -> bool:
     return points.shape[2] in MEDIAPIPE and points.shape[3] >= 3
 
 
-def _read_files(path: Path, options: ReadOptions) -> list[Annotation]:
-    files = files_in(path, ".npy", ".npz", ".csv")
-    return each_file(files, lambda file: _annotation(file, sample_name(file, path), options, None), options)
-
-
-def _read_mediapipe(path: Path, options: ReadOptions) -> list[Annotation]:
-    files = files_in(path, ".npy", ".npz", ".csv", ".json")
-    return each_file(files, lambda file: _annotation(file, sample_name(file, path), options, MEDIAPIPE), options)
-
-
-def _annotation(file: Path, name: str, options: ReadOptions, layouts: dict[int, str] | None) -> Annotation:
+def _clip(file: Path, name: str, options: ReadOptions) -> Annotation:
     points, score, names = _sequence(file, options)
     annotation: Annotation = {"frame_dir": name, "total_frames": points.shape[1], "keypoint": points}
     if score is not None:
         annotation["keypoint_score"] = score
     if names is not None:
         annotation["joints"] = names
-    if layouts:
-        if points.shape[2] not in layouts:
-            known = " or ".join(f"{joints} ({layout})" for joints, layout in layouts.items())
-            raise UserError(f"{file}: {points.shape[2]} landmarks; MediaPipe's have {known}")
-        annotation["layout"] = layouts[points.shape[2]]
     if options.image_size and points.shape[-1] == 2:
         annotation["img_shape"] = annotation["original_shape"] = options.image_size
     return annotation
+
+
+def _mediapipe_clip(file: Path, name: str, options: ReadOptions) -> Annotation:
+    annotation = _clip(file, name, options)
+    landmarks = annotation["keypoint"].shape[2]
+    if landmarks not in MEDIAPIPE:
+        known = " or ".join(f"{joints} ({layout})" for joints, layout in MEDIAPIPE.items())
+        raise UserError(f"{file}: {landmarks} landmarks; MediaPipe's have {known}")
+    return annotation | {"layout": MEDIAPIPE[landmarks]}
 
 
 def _sequence(file: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray | None, list[str] | None]:
@@ -257,5 +250,7 @@ def _landmark(landmark: Any, where: str) -> list[float]:
         raise UserError(f"{where}: a landmark needs numbers x, y and z ({error})") from error
 
 
+_read_files = one_clip_a_file(_clip, *_ARRAYS)
+_read_mediapipe = one_clip_a_file(_mediapipe_clip, *_ARRAYS, ".json")
 FILES = Source("files", "plain .npy, .npz or .csv files, one a clip", _detect_files, _read_files)
 MEDIAPIPE_SOURCE = Source("mediapipe", "MediaPipe landmarks (pose 33, hand 21)", _detect_mediapipe, _read_mediapipe)

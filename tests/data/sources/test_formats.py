@@ -339,6 +339,25 @@ def test_truncated_json_is_named(tmp_path, source):
         read_poses(tmp_path, source)
 
 
+ONE, TWO = [1, 2, 1], [1, 2, 1, 3, 4, 1]  # keypoints of two people
+UNEQUAL = {
+    "openpose": {"people": [{"pose_keypoints_2d": ONE}, {"pose_keypoints_2d": TWO}]},
+    "coco": [{"image_id": 0, "keypoints": ONE}, {"image_id": 0, "keypoints": TWO}],
+    "paddledetection": [[0, [], [[ONE, TWO], [1, 1]]]],
+    "kinetics": {"data": [{"frame_index": 1, "skeleton": [
+        {"pose": [1, 2], "score": [1]}, {"pose": [1, 2, 3, 4], "score": [1, 1]},
+    ]}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", UNEQUAL)
+def test_people_of_unequal_skeletons_in_a_frame_are_named(tmp_path, source):
+    file = tmp_path / "a_000_keypoints.json"
+    file.write_text(json.dumps(UNEQUAL[source]))
+    with pytest.raises(UserError, match=r"a_000_keypoints\.json.*: people with different numbers of keypoints"):
+        read_poses(file, source)
+
+
 def test_one_bad_file_among_good_ones_is_noted(toy, tmp_path):
     np.save(tmp_path / "good.npy", toy["2d"][0]["keypoint"])
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY junk")
