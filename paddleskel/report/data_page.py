@@ -9,7 +9,7 @@ import numpy as np
 from paddleskel.data.annotation import AnnotationFile
 from paddleskel.data.clip import Clip
 from paddleskel.data.doctor import Finding, Report, read_sample
-from paddleskel.report.player import player, player_assets
+from paddleskel.report.player import player, player_assets, player_data
 from paddleskel.skeleton.layout import Layout
 
 MOST_PLAYERS = 150  # on a page, so that it stays a few megabytes
@@ -86,7 +86,7 @@ class _Clips:
         clip: Clip | None = read_sample(self._items[name])[0] if name in self._items else None
         if clip is None or self.layout is None or clip.keypoint.shape[2] != self.layout.num_joints:
             return ""
-        shown = player(clip.keypoint, self.layout, clip.score, name, max_frames=FRAMES)
+        shown = player(player_data(clip.keypoint, self.layout, clip.score, name, max_frames=FRAMES))
         return f"<figure>{shown}<figcaption>{escape(name)}, {clip.num_frames} frames</figcaption></figure>"
 
 

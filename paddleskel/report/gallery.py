@@ -16,7 +16,7 @@ from paddleskel.files import write_atomically
 from paddleskel.metrics import predictions
 from paddleskel.registry import did_you_mean
 from paddleskel.report.drawing import DARK, Drawing, Style, frame_image, save_animation, sheet_image, strip_image
-from paddleskel.report.player import player, player_assets
+from paddleskel.report.player import player, player_assets, player_data
 from paddleskel.results import Results, read_results
 from paddleskel.skeleton.layout import Layout, guess_layout, load_layout
 
@@ -156,8 +156,8 @@ class Gallery:
         cards = []
         for clip in clips:
             lines = "".join(f'<p style="color: {tone}">{escape(text)}</p>' for text, tone in self._captions(clip))
-            body = player(clip.keypoint, self.layout, clip.score, clip.id, max_frames=120)
-            cards.append(f"<article>{lines}{body}</article>")
+            data = player_data(clip.keypoint, self.layout, clip.score, clip.id, max_frames=120)
+            cards.append(f"<article>{lines}{player(data)}</article>")
         scheme, paper = ("dark" if self.style is DARK else "light"), self.style.paper
         style = (
             f"body {{ margin: 1.5rem; font: 15px/1.4 system-ui, sans-serif; background: {paper};"

@@ -83,7 +83,7 @@ def test_nothing_to_see_is_no_error():
 
 def test_names_cannot_leave_their_element():
     evil = "</script><script>alert(1)</script>"
-    html = player(standing(KINECT, 1, 1), KINECT, label=evil, curves={evil: [0.0, 1.0]})
+    html = player(player_data(standing(KINECT, 1, 1), KINECT, label=evil, curves={evil: [0.0, 1.0]}))
     assert html.count("</script>") == 1
     text = embed({"a": evil}).partition(">")[2].removesuffix("</script>")
     assert json.loads(text) == {"a": evil}
@@ -107,8 +107,8 @@ FRAME = "+document.querySelector('.sp-time').value"
 
 def test_a_reader_plays_pauses_scrubs_and_turns(tmp_path, browser):
     curves = {"wave": np.linspace(0, 1, 15), "sit </script>": np.linspace(1, 0, 15)}
-    html = player(standing(KINECT, 1, 1, persons=2, frames=40), KINECT, label="two bodies", curves=curves)
-    browser.open(page(tmp_path, html))
+    data = player_data(standing(KINECT, 1, 1, persons=2, frames=40), KINECT, label="two bodies", curves=curves)
+    browser.open(page(tmp_path, player(data)))
     browser.until(f"{FRAME} > 2")  # plays by itself
     browser.click(".sp-play")
     assert browser.evaluate("document.querySelector('.sp-play').getAttribute('aria-label')") == "Play"
@@ -141,7 +141,7 @@ def test_a_reader_plays_pauses_scrubs_and_turns(tmp_path, browser):
 
 
 def test_players_follow_the_scheme_and_the_printer(tmp_path, browser):
-    browser.open(page(tmp_path, player(standing(KINECT, 1, 1), KINECT, autoplay=False)))
+    browser.open(page(tmp_path, player(player_data(standing(KINECT, 1, 1), KINECT, autoplay=False))))
     light = browser.evaluate(INK)
     browser.dark()
     browser.until(f"{INK} != {light}")

@@ -12,7 +12,7 @@ from paddleskel.config import dump_yaml
 from paddleskel.data.clip import Clip
 from paddleskel.report.breakdown import Breakdown, confusion_order
 from paddleskel.report.charts import reliability_chart
-from paddleskel.report.player import embed, player, player_assets
+from paddleskel.report.player import embed, player, player_assets, player_data
 from paddleskel.results import Results
 from paddleskel.skeleton.layout import Layout
 
@@ -185,6 +185,8 @@ def _group(key: str, shown: Sequence[Shown], results: Results, layout: Layout, k
     for item in shown:
         i = item.position
         label, predicted = int(results.labels[i]), int(guess[i])
+        said = f"{results.ids[i]}: {results.name_of(label)}"
+        motion = player_data(item.clip.keypoint, layout, item.clip.score, said, item.curves, max_frames=90)
         best = np.argsort(-results.probs[i], kind="stable")[:3]
         cards.append(
             {
@@ -193,16 +195,7 @@ def _group(key: str, shown: Sequence[Shown], results: Results, layout: Layout, k
                 "predicted": results.name_of(predicted),
                 "right": label == predicted,
                 "scores": ", ".join(f"{results.name_of(c)} {100 * results.probs[i, c]:.0f} %" for c in best),
-                "player": safe(
-                    player(
-                        item.clip.keypoint,
-                        layout,
-                        item.clip.score,
-                        f"{results.ids[i]}: {results.name_of(label)}",
-                        item.curves,
-                        max_frames=90,
-                    )
-                ),
+                "player": safe(player(motion)),
             }
         )
     note += _CURVES_NOTE if any(item.curves for item in shown) else ""

@@ -1,6 +1,6 @@
 """An animated skeleton in a web page, without any network: plays, pauses, scrubs; turns in 3D.
 
-    page = player_assets() + player(clip.keypoint, layout, score=clip.score, label="S001... brushing teeth")
+    page = player_assets() + player(player_data(clip.keypoint, layout, score=clip.score, label="S001... waving"))
 
 `player_assets` goes into a page once, before or after any number of players. A page that gets its data later calls
 `SkeletonPlayer.mount(element, data)` in the browser with what `player_data` returns.
@@ -35,20 +35,9 @@ def player_assets() -> str:
     return f"<style>\n{style}</style>\n<script>\n{script}</script>\n"
 
 
-def player(
-    keypoint: np.ndarray,
-    layout: Layout,
-    score: np.ndarray | None = None,
-    label: str = "skeleton",
-    curves: Mapping[str, Sequence[float]] | None = None,
-    fps: float = 30.0,
-    max_frames: int = 150,
-    autoplay: bool = True,
-    up: str | None = None,
-) -> str:
-    """Return the HTML of one player; the arguments are those of `player_data`."""
-    data = player_data(keypoint, layout, score, label, curves, fps, max_frames, autoplay, up)
-    return f'<div class="skeleton-player" aria-label="{escape(label)}">{embed(data)}</div>\n'
+def player(data: Mapping[str, Any]) -> str:
+    """Return the HTML of one player that shows what `player_data` returned."""
+    return f'<div class="skeleton-player" aria-label="{escape(data["label"])}">{embed(data)}</div>\n'
 
 
 def embed(data: Any) -> str:
