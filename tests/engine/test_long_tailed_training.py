@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import ROOT, TOY_CONFIG
+from conftest import ROOT
 
 from paddleskel.models.checkpoint import read_checkpoint
 
@@ -16,17 +16,6 @@ ALL_OF_IT = [
     "-o", "DATASET.train.mix={name: PartMixup, parts: [left_leg, right_leg]}",
     "-o", "MODEL.loss={name: ActionAwareLoss, start_epoch: 1}",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def train(run, toy_options, tmp_path):
-    def call(name, *arguments, code=0):
-        folder = tmp_path / name
-        result = run("main", "-c", TOY_CONFIG, *toy_options, "-o", f"output_dir={folder}", *arguments)
-        assert result.code == code, result.err
-        return result, folder
-
-    return call
 
 
 def test_the_whole_method_trains_and_is_tested_by_shots(train):
