@@ -32,11 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
     if Path(flags.out).suffix != ".html":
         raise UserError(f"-o {flags.out}: the page must end in .html")
 
-    from paddleskel.engine.log import read_json_lines
+    from paddleskel.engine.log import read_records
     from paddleskel.files import write_atomically
     from paddleskel.report.compare import against, compare_page, headline, read_runs
 
-    runs = read_runs(flags.runs, read_json_lines)
+    runs = read_runs(flags.runs, read_records)
     width = max(len(run.name) for run in runs)
     print(f"{'':{width}}  top-1    mean class  against the first")
     for i, run in enumerate(runs):

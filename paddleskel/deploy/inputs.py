@@ -117,7 +117,7 @@ def _read_one(source: str, position: int, reading: Reading) -> Iterator[Item]:
     """Yield the samples of one input."""
     try:
         if source == "-":
-            annotations = read_json_lines(sys.stdin, "standard input", reading.keep_going)
+            annotations = read_annotation_lines(sys.stdin, "standard input", reading.keep_going)
         else:
             annotations = read_file(Path(source), reading)
         found, alone = False, isinstance(annotations, list) and len(annotations) == 1
@@ -209,12 +209,12 @@ def _read_annotation_json(path: Path) -> list[Any] | None:
 def _json_lines_of(path: Path, keep_going: bool) -> Iterator[Any]:
     try:
         with path.open(encoding="utf-8") as lines:
-            yield from read_json_lines(lines, str(path), keep_going)
+            yield from read_annotation_lines(lines, str(path), keep_going)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
 
 
-def read_json_lines(lines: TextIO, where: str, keep_going: bool = False) -> Iterator[Any]:
+def read_annotation_lines(lines: TextIO, where: str, keep_going: bool = False) -> Iterator[Any]:
     """Yield the annotation of each line; with keep_going, a UserError in place of a line that has none."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():

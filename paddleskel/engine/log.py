@@ -145,8 +145,8 @@ def spoken_time(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl; a half-written last line is left out."""
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Read the epochs' records in metrics.jsonl, none where it is missing; a half-written last line is left out."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
