@@ -323,7 +323,7 @@ def test_stream_of_a_real_model_equals_its_window(exported, annotations):
 
 def test_ray_says_where_it_cannot_work(exported, run, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="pip install 'ray[data]'")
-    monkeypatch.setattr(sys, "executable", "/home/my project/.venv/bin/python")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "my project" / "python"))
     done = run("predict", "--model", exported[0], "-i", "a.pkl", "--ray", 2, "--out", tmp_path / "results")
     assert done.code == 2
     assert "Ray starts no workers of a Python whose path has a space in it" in done.err
