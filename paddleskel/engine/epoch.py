@@ -13,6 +13,7 @@ from paddle import nn
 
 from paddleskel.data.loader import Loader
 from paddleskel.engine import distributed
+from paddleskel.engine.average import Average
 from paddleskel.engine.evaluator import half_type
 from paddleskel.engine.guards import FiniteGuard
 from paddleskel.engine.log import EpochProgress, Log
@@ -31,7 +32,7 @@ class Run:
     Attributes:
         model: the network. net: the same as it is called, which averages gradients over the processes.
         steps: an epoch. rate: the learning rate of an optimiser step, counted over the whole run.
-        mix: mixes the samples of a batch, (inputs, labels, generator) -> Mixed.
+        mix: mixes the samples of a batch, (inputs, labels, generator) -> Mixed. average: of the weights over the steps.
     """
 
     settings: Settings
@@ -49,6 +50,7 @@ class Run:
     stop: StopRequest
     guard: FiniteGuard
     mix: Callable[..., Mixed] | None = None
+    average: Average | None = None
 
     @property
     def rates_an_epoch(self) -> int:
@@ -107,6 +109,8 @@ def train_epoch(run: Run, on_step: Callable[[], None] | None = None) -> dict[str
             if group_is_good:
                 run.scaler.step(run.optimizer)
                 run.scaler.update()
+                if run.average:
+                    run.average.update(first_rate + step // accumulate)
             run.optimizer.clear_grad()
         shown = None
         if bar.wants_values(step) and good:

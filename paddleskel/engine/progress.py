@@ -17,7 +17,7 @@ from paddleskel.errors import UserError
 from paddleskel.models.checkpoint import Checkpoint, load_into, parse_checkpoint, write_arrays
 from paddleskel.registry import conform
 
-_MODEL = "model|"
+_MODEL, _AVERAGE = "model|", "average|"
 
 
 @dataclass
@@ -56,18 +56,22 @@ def save_run(
     scaler: paddle.amp.GradScaler,
     progress: Progress,
     setup: dict[str, Any],
+    averaged: nn.Layer | None = None,
     restored: SavedRun | None = None,
     previous: Path | None = None,
 ) -> None:
     """Write the state of a run.
 
     Args:
+        averaged: the network that holds the moving average of the weights.
         restored: what it was resumed from: Paddle's optimisers take up their state at their first step, and know
             nothing of it before.
         previous: name under which to keep the file that is replaced.
     """
-    arrays = {key: array for key, array in restored.arrays.state.items() if "|" in key} if restored else {}
-    arrays |= {f"{_MODEL}{name}": _array(tensor) for name, tensor in model.state_dict().items()}
+    arrays = {key: array for key, array in restored.arrays.state.items() if _is_slot(key)} if restored else {}
+    for prefix, network in ((_MODEL, model), (_AVERAGE, averaged)):
+        if network is not None:
+            arrays |= {f"{prefix}{name}": _array(tensor) for name, tensor in network.state_dict().items()}
     names = {parameter.name: name for name, parameter in model.named_parameters()}
     state = optimizer.state_dict()
     for owner, tensor in state.pop("master_weights", {}).items():
@@ -78,6 +82,11 @@ def save_run(
             arrays[f"{names[owner]}|{key[len(owner) + 1 :]}"] = _array(value)
     scale = {key: float(np.asarray(value).item()) for key, value in scaler.state_dict().items()}
     write_arrays(path, arrays, {"progress": asdict(progress), "setup": setup, "scaler": scale}, previous)
+
+
+def _is_slot(key: str) -> bool:
+    """Whether an array belongs to the optimiser."""
+    return "|" in key and not key.startswith((_MODEL, _AVERAGE))
 
 
 def _array(tensor: paddle.Tensor) -> np.ndarray:
@@ -100,22 +109,30 @@ def parse_run(data: bytes, path: Path) -> SavedRun:
 
 
 def restore_run(
-    saved: SavedRun, model: nn.Layer, optimizer: paddle.optimizer.Optimizer, scaler: paddle.amp.GradScaler
+    saved: SavedRun,
+    model: nn.Layer,
+    optimizer: paddle.optimizer.Optimizer,
+    scaler: paddle.amp.GradScaler,
+    averaged: nn.Layer | None = None,
 ) -> None:
-    """Set parameters, statistics, optimiser and loss scale.
+    """Set parameters, statistics, optimiser, loss scale and the moving average, which begins anew with the parameters
+    if the saved run had none.
 
     Raises:
         UserError: they are of another network.
     """
     own = saved.arrays.state
-    weights = {name.removeprefix(_MODEL): array for name, array in own.items() if name.startswith(_MODEL)}
-    load_into(model, Checkpoint(weights, {"config": saved.setup.get("config", {})}), saved.path)
+    for prefix, network in ((_MODEL, model), (_AVERAGE, averaged)):
+        part = prefix if any(name.startswith(prefix) for name in own) else _MODEL
+        weights = {name.removeprefix(part): array for name, array in own.items() if name.startswith(part)}
+        if network is not None:
+            load_into(network, Checkpoint(weights, {"config": saved.setup.get("config", {})}), saved.path)
     parameters = dict(model.named_parameters())
     state: dict[str, Any] = {}
     masters = {}
     for key, array in own.items():
         name, _, slot = key.rpartition("|")
-        if key.startswith(_MODEL):
+        if not _is_slot(key):
             continue
         if name not in parameters:
             raise UserError(f"{saved.path}: holds optimiser state of '{name}', which this network does not have")

@@ -25,6 +25,7 @@ class Saver:
     damaged. Numbered checkpoints are written before `last`, so that a kill in between loses none.
 
     Args:
+        averaged: the network whose weights are for use, if that is another than the one in training.
         setup: what the run is (config, data, ...); saved with it, and compared when it is resumed.
         meta: saved with the weights.
         restored: what the run was resumed from.
@@ -41,9 +42,10 @@ class Saver:
         meta: dict[str, Any],
         restored: SavedRun | None,
         say: Callable[[str], None],
+        averaged: nn.Layer | None = None,
     ):
         self.settings, self.setup, self.meta, self.say = settings, setup, meta, say
-        self.model, self.optimizer, self.scaler = model, optimizer, scaler
+        self.model, self.optimizer, self.scaler, self.averaged = model, optimizer, scaler, averaged
         self.restored = restored
         self.writes = distributed.rank() == 0
         self.failures: dict[Path, str] = {}
@@ -60,14 +62,15 @@ class Saver:
         """Write the state of the run."""
         path = self.settings.checkpoint(which).with_suffix(".pdopt")
         previous = self.settings.checkpoint("previous").with_suffix(".pdopt") if which == "last" else None
-        state = (self.model, self.optimizer, self.scaler, progress, self.setup, self.restored)
+        state = (self.model, self.optimizer, self.scaler, progress, self.setup, self.averaged, self.restored)
         self._attempt(path, lambda: save_run(path, *state, previous))
         self._saved_at = time.monotonic()
 
     def save_weights(self, which: str, record: dict) -> None:
         """Write the weights alone, with the scores of their epoch."""
         path, meta = self.settings.checkpoint(which), {**self.meta, "metrics": record}
-        self._attempt(path, lambda: save_checkpoint(path, self.model, meta))
+        network = self.model if self.averaged is None else self.averaged
+        self._attempt(path, lambda: save_checkpoint(path, network, meta))
 
     def end_of_epoch(self, progress: Progress, record: dict, numbered: bool) -> None:
         """Write what an epoch's end asks for, and remove numbered checkpoints beyond the `keep` newest."""

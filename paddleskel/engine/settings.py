@@ -95,9 +95,9 @@ class OptimizerSettings:
     """OPTIMIZER.
 
     weight_decay: added to the gradient of every parameter. grad_clip: largest global gradient norm. accumulate: batches
-        whose
-    gradients are averaged into one step. base_batch_size: the batch the learning rate is meant for; with auto_scale_lr
-    the rate is multiplied by the real batch over it.
+        whose gradients are averaged into one step. base_batch_size: the batch the learning rate is meant for; with
+        auto_scale_lr the rate is multiplied by the real batch over it. ema: decay, such as 0.999, of a moving average
+        of the weights over the steps, which is validated and saved in their place.
     """
 
     learning_rate: Annotated[dict, ComponentOf(SCHEDULES, ("epochs", "steps_per_epoch"))]
@@ -109,8 +109,11 @@ class OptimizerSettings:
     accumulate: int = 1
     base_batch_size: int | None = None
     auto_scale_lr: bool = False
+    ema: float | None = None
 
     def __post_init__(self):
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema: a decay must lie between 0 and 1, not {self.ema}")
         if self.accumulate < 1:
             raise ValueError(f"accumulate: must be at least 1, not {self.accumulate}")
         if self.auto_scale_lr and not self.base_batch_size:

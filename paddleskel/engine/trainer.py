@@ -14,6 +14,7 @@ from paddleskel.data.loader import Loader
 from paddleskel.data.long_tail import class_counts
 from paddleskel.data.sampler import BatchSampler, RepeatedBatch
 from paddleskel.engine import distributed
+from paddleskel.engine.average import Average
 from paddleskel.engine.build import (
     Data,
     build_criterion,
@@ -117,12 +118,15 @@ def train(
     if settings.amp == "O2":
         model, optimizer = paddle.amp.decorate(models=model, optimizers=optimizer, level="O2", dtype=half)
 
+    average = Average(model, build_network(settings), rule.ema) if rule.ema else None
+    averaged = average.network if average else None
+
     train_data = {**part_name(settings, "train"), **fingerprint(train_set.clips), "class_counts": counts}
     whole_batch = settings.DATASET.batch_size * distributed.world_size()
     setup = {"config": config, "train_data": train_data, "batch": whole_batch, "steps": steps}
     progress = Progress()
     if start:
-        restore_run(start, model, optimizer, scaler)
+        restore_run(start, model, optimizer, scaler, averaged)
         progress = start.progress
         kept_step(progress, start.setup, setup)
     meta = {
@@ -136,7 +140,7 @@ def train(
     announce(log, settings, config, model, sampler.length, steps)
     announce_start(log, settings, start, setup)
     scale = learning_rate_scale(rule, whole_batch, log)
-    saver = Saver(settings, model, optimizer, scaler, setup, meta, start, log.line)
+    saver = Saver(settings, model, optimizer, scaler, setup, meta, start, log.line, averaged)
     if first:
         write_atomically(settings.output / "config.yaml", dump_yaml(config))
     scalars = Scalars(settings.output, progress.records) if first else None
@@ -158,6 +162,7 @@ def train(
             stop,
             FiniteGuard(model, settings.on_nonfinite == "skip", settings.output, log.line),
             build_mix(settings, counts),
+            average,
         )
         while progress.epoch < settings.epochs and not _has_stalled(settings, progress):
             record = train_epoch(run, on_step)
@@ -168,7 +173,7 @@ def train(
             is_last = progress.epoch + 1 == settings.epochs
             if valid_loader is not None and ((progress.epoch + 1) % settings.val_interval == 0 or is_last):
                 record |= validate_epoch(
-                    model, valid_loader, log, settings, progress.epoch, lambda: _leave_if_asked(run)
+                    averaged or model, valid_loader, log, settings, progress.epoch, lambda: _leave_if_asked(run)
                 )
             _close_epoch(run, record, scalars, is_last)
             for warning in filter(None, warnings):

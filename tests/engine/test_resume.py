@@ -39,7 +39,13 @@ def test_ten_kills_change_nothing():
 
 
 @pytest.mark.parametrize(
-    ("batches", "extra"), [(1, ()), (2, ("-o", "OPTIMIZER.accumulate=2")), (1, ("--amp_level", "O2"))]
+    ("batches", "extra"),
+    [
+        (1, ()),
+        (2, ("-o", "OPTIMIZER.accumulate=2")),
+        (1, ("--amp_level", "O2")),
+        (1, ("-o", "OPTIMIZER.ema=0.9")),
+    ],
 )
 def test_an_epoch_goes_on_where_it_was_left(train, tmp_path, batches, extra):
     """The preemption file ends the run after the first step of every start; a step takes `batches` batches."""
