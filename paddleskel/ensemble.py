@@ -124,6 +124,7 @@ def fused_results(members: Sequence[Member], weights: Sequence[float], fused: np
     fused = (fused / sum(weights)).astype(np.float32)
     base = next((m.results for m in members if m.results.class_names), members[0].results)
     proper = (fused >= 0).all() and np.allclose(fused.sum(axis=1), 1, atol=1e-2)
+    seen = next((m.results.data for m in members if (m.results.data or {}).get("seen")), base.data)
     about = {"streams": [member.name for member in members], "weights": list(map(float, weights))}
     return replace(
         base,
@@ -131,6 +132,7 @@ def fused_results(members: Sequence[Member], weights: Sequence[float], fused: np
         logits=None if proper else fused,
         probs=fused if proper else softmax(fused).astype(np.float32),
         config={"ensemble": about},
+        data=seen,
     )
 
 

@@ -33,7 +33,8 @@ class Results:
         probs: (N, classes) probabilities averaged over clips, float32.
         class_names: None if unknown.
         train_counts: training samples of each class, None if unknown.
-        config: resolved values of the config they were computed with. data: fingerprint of the samples.
+        config: resolved values of the config they were computed with. data: fingerprint of the samples; its "seen" are
+            the ids of those that the training split holds too, number for number, where that is known.
     """
 
     ids: list[str] | None
@@ -61,6 +62,13 @@ class Results:
     def name_of(self, label: int) -> str:
         """What to call a class."""
         return self.class_names[label] if self.class_names else f"class {label}"
+
+    def unseen(self) -> "Results | None":
+        """Those of the samples that are not training samples too; None where all are new, or that is not known."""
+        seen = set((self.data or {}).get("seen") or [])
+        if self.ids is None or not seen.intersection(self.ids):
+            return None
+        return self.take([i for i, name in enumerate(self.ids) if name not in seen])
 
     def take(self, order: Sequence[int]) -> "Results":
         """Return the samples at `order`, in that order."""

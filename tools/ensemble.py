@@ -141,8 +141,14 @@ def main(arguments: list[str] | None = None) -> None:
     fused = fuse(scores, weights)
     names = flags.streams or _short_names([member.name for member in members])
     print_table(table(names, scores, members[0].results.labels, weights))
+    results = fused_results(members, weights, fused)
+    unseen = results.unseen()
+    if unseen:
+        accuracy = unseen.metrics(["top_k_accuracy"], [1])["top1_acc"]
+        print(f"{len(results) - len(unseen)} of the {len(results)} samples are training samples, number for number; "
+              f"without them top-1 is {100 * accuracy:.2f} %")  # fmt: skip
     if flags.out:
-        fused_results(members, weights, fused).save(Path(flags.out))
+        results.save(Path(flags.out))
         print(f"writing fused scores to {flags.out}")
 
 

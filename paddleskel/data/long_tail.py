@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from paddleskel.data.clip import Clip
-from paddleskel.data.store import StoreClips
+from paddleskel.data.store import ids_of, labels_of, only
 from paddleskel.errors import UserError
 
 _NTU_ID = re.compile(r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<subject>\d{3})R\d{3}A\d{3}")
@@ -89,8 +89,8 @@ def thin(clips: Sequence[Clip], settings: LongTail, num_classes: int, split: str
         by_split = {"xsub": "subject", "xview": "camera", "xset": "setup"}
         order = settings.order or by_split.get((split or "").split("_")[0], "id")
         sizes = class_sizes(num_classes, settings.imbalance_factor, settings.max_per_class)
-        wanted = set(draw([clip.id for clip in clips], [clip.label for clip in clips], sizes, order, settings.seed))
-    kept = clips.only(wanted) if isinstance(clips, StoreClips) else [clip for clip in clips if clip.id in wanted]
+        wanted = set(draw(ids_of(clips), labels_of(clips).tolist(), sizes, order, settings.seed))
+    kept = only(clips, wanted)
     if not kept:
         raise UserError(f"DATASET.train.long_tail.list: {settings.list} names no sample of the split")
     return kept

@@ -181,10 +181,21 @@ class StoreClips(Sequence):
     def ids(self) -> list[str]:
         return [self.store.id(position) for position in self.positions]
 
-    def only(self, ids: set[str]) -> "StoreClips":
-        """Those with the given ids."""
-        keep = [position for position in self.positions if self.store.id(position) in ids]
-        return StoreClips(self.store, np.array(keep, np.int64))
+
+def ids_of(clips: Sequence[Clip]) -> list[str]:
+    """The ids of clips; a store's are known without reading the clips."""
+    return clips.ids if isinstance(clips, StoreClips) else [clip.id for clip in clips]
+
+
+def labels_of(clips: Sequence[Clip]) -> np.ndarray:
+    """The labels of clips; a store's are known without reading the clips."""
+    return clips.labels if isinstance(clips, StoreClips) else np.array([clip.label for clip in clips])
+
+
+def only(clips: Sequence[Clip], ids: set[str]) -> Sequence[Clip]:
+    """The clips with the given ids, in their order."""
+    kept = [place for place, name in enumerate(ids_of(clips)) if name in ids]
+    return StoreClips(clips.store, clips.positions[kept]) if isinstance(clips, StoreClips) else [clips[i] for i in kept]
 
 
 def is_store(path: str | Path) -> bool:

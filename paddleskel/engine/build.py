@@ -1,6 +1,7 @@
 """From settings to the objects of a run: network, datasets, class names. Training and testing share it."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +11,10 @@ import numpy as np
 from paddleskel.data.annotation import AnnotationFile, read_annotations
 from paddleskel.data.clip import Clip
 from paddleskel.data.dataset import SkeletonDataset, load_clips
-from paddleskel.data.doctor.quick import quick_check
+from paddleskel.data.doctor.quick import quick_check, seen_in_training
 from paddleskel.data.long_tail import class_counts, thin
 from paddleskel.data.rebalance import SAMPLERS, RebalancedOrder
-from paddleskel.data.store import Store, StoreClips, is_store
+from paddleskel.data.store import Store, StoreClips, ids_of, is_store, only
 from paddleskel.data.store_files import cached_steps, store_of
 from paddleskel.data.transforms import Pipeline, build_pipeline
 from paddleskel.engine.settings import EvalSplit, Settings, TrainSplit, read_class_names
@@ -42,7 +43,8 @@ def part_of(settings: Settings, part: Part) -> TrainSplit | EvalSplit:
 def part_name(settings: Settings, part: Part) -> dict[str, str | None]:
     """Name the file and the split of a section, without the folder."""
     section = part_of(settings, part)
-    return {"file": Path(section.file).name, "split": section.split}
+    name = {"file": Path(section.file).name, "split": section.split}
+    return name if section.match is None else {**name, "match": section.match}
 
 
 def pipeline_of(settings: Settings, part: Part) -> Pipeline:
@@ -67,22 +69,37 @@ class Data:
 
     def dataset(self, part: Part) -> SkeletonDataset:
         """Read and check a split; return it behind the pipeline of its phase."""
-        section, settings = part_of(self.settings, part), self.settings
-        pipeline = pipeline_of(settings, part)
-        clips = load_clips(self._open(section.file), section.split, settings.load_layout(), settings.num_classes)
-        if part == "train" and section.long_tail:
-            clips = thin(clips, section.long_tail, settings.num_classes, section.split)
-        self._clips[part] = clips
+        settings, pipeline = self.settings, pipeline_of(self.settings, part)
+        clips = self._clips[part] = self._select(part)
         if settings.DATASET.cache_steps:
             if not isinstance(clips, StoreClips):
-                raise UserError(f"DATASET.cache_steps: {section.file} is not read through a store (DATASET.store)")
+                raise UserError(
+                    f"DATASET.cache_steps: {part_of(settings, part).file} is not read through a store (DATASET.store)"
+                )
             steps, pipeline = pipeline.split()
             clips = StoreClips(cached_steps(clips.store, steps), clips.positions) if steps else clips
-        return SkeletonDataset(clips, pipeline, settings.seed, section.repeat if part == "train" else 1)
+        return SkeletonDataset(clips, pipeline, settings.seed, settings.DATASET.train.repeat if part == "train" else 1)
+
+    def _select(self, part: Part) -> Sequence[Clip]:
+        """The samples of a section, checked."""
+        section, settings = part_of(self.settings, part), self.settings
+        clips = load_clips(self._open(section.file), section.split, settings.load_layout(), settings.num_classes)
+        if section.match is not None:
+            clips = _matching(clips, section.match, part)
+        if part == "train" and section.long_tail:
+            clips = thin(clips, section.long_tail, settings.num_classes, section.split)
+        return clips
 
     def clips(self, part: Part) -> Sequence[Clip]:
         """The samples of a split that has been read, as they are in their file."""
         return self._clips[part]
+
+    def seen_in_training(self) -> list[str] | None:
+        """The ids of test samples that are training samples number for number; None where those cannot be read."""
+        try:
+            return seen_in_training(self._select("train"), self._clips["test"])
+        except UserError:
+            return None
 
     def check(self, valid: bool) -> list[str]:
         """Give the training split, and the validation split if it has been read too, the doctor's short visit.
@@ -109,6 +126,16 @@ class Data:
         """The config's class names, or those of a file that has been read."""
         given = [file.class_names for file in self._files.values() if file.class_names]
         return read_class_names(self.settings, given[0] if given else None)
+
+
+def _matching(clips: Sequence[Clip], pattern: str, part: Part) -> Sequence[Clip]:
+    """The clips in whose names a pattern is found."""
+    names = ids_of(clips)
+    kept = only(clips, {name for name in names if re.search(pattern, name)})
+    if not len(kept):
+        raise UserError(f"DATASET.{part}.match: '{pattern}' is found in none of the {len(names)} names, such as "
+                        f"'{names[0]}'")  # fmt: skip
+    return kept
 
 
 def expected_shape(settings: Settings, model: Recognizer) -> tuple[int, ...]:

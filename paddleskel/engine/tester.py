@@ -83,7 +83,7 @@ def run_test(
         evaluate(model, loader, data.class_names(), settings.amp, report, settings.amp_dtype),
         train_counts=checkpoint.meta.get("train_data", {}).get("class_counts"),
         config=config,
-        data={**part_name(settings, "test"), **fingerprint(loader.dataset.clips)},
+        data={**part_name(settings, "test"), **fingerprint(loader.dataset.clips), "seen": data.seen_in_training()},
     )
     top = min(5, settings.num_classes)
     basic = results.metrics(["top_k_accuracy"], [1, top], settings.METRIC.average_clips)
@@ -92,6 +92,14 @@ def run_test(
     metrics = results.metrics(names or rule.names, rule.topk, rule.average_clips, rule.count_predicted, rule.shots)
     for name, value in metrics.items():
         log.line(f"{name}: {value:.4f}")
+    unseen = results.unseen()
+    if unseen is not None:
+        log.line(
+            f"{len(results) - len(unseen)} of the {len(results)} test samples are training samples, number for number"
+        )
+    if unseen:
+        without = unseen.metrics(names or rule.names, rule.topk, rule.average_clips, rule.count_predicted, rule.shots)
+        log.line("without them " + ", ".join(f"{name}: {value:.4f}" for name, value in without.items()))
     if out and first:
         results.save(Path(out))
         log.line(f"writing results to {out}")

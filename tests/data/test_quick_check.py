@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paddleskel.data.annotation import parse_annotation
-from paddleskel.data.doctor.quick import quick_check
+from paddleskel.data.doctor.quick import quick_check, seen_in_training
 from paddleskel.data.sources.toy import make_toy
 from paddleskel.errors import UserError
 
@@ -49,6 +49,16 @@ def test_doubtful_data_are_remarked_on(clips):
     shared, untrained = quick_check([c for c in clips[:24] if c.label != 3], clips[20:])
     assert "validation samples are trained on too" in shared
     assert "classes 3 are in the validation split" in untrained
+
+
+def test_test_samples_that_are_training_samples(clips):
+    copies = [
+        clips[3].with_(id="another name"),
+        clips[5].with_(keypoint=clips[5].keypoint + np.float32(1e-3), id="new"),
+    ]
+    same_start = clips[6].keypoint.copy()
+    same_start[:, -1] += 1
+    assert seen_in_training(clips, [*copies, clips[6].with_(keypoint=same_start, id="other end")]) == ["another name"]
 
 
 def test_training_stops_unless_told_not_to(run, tmp_path, toy_file, toy_options):

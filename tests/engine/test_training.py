@@ -229,6 +229,26 @@ def test_results_are_written_in_four_formats(train, trained, tmp_path):
     assert f"top1_acc: {accuracy:.4f}" in result.out
 
 
+def test_samples_that_were_trained_on_are_told_apart(train, trained, tmp_path):
+    result, _ = train("trained", "--test", "--out", tmp_path / "plain.json")
+    assert "are training samples" not in result.out
+    alone = re.search("top1_acc: (.*)", result.out)[1]
+    result, _ = train("trained", "--test", "-o", "DATASET.test.split=null", "--out", tmp_path / "all.json")
+    assert "are training samples, number for number" in result.out
+    assert f"without them top1_acc: {alone}" in result.out
+    about = json.loads((tmp_path / "all.json").read_text())
+    assert len(about["ids"]) - len(about["data"]["seen"]) == 24
+
+
+def test_samples_are_chosen_by_name(train, trained):
+    result, _ = train("trained", "--test", "-o", "DATASET.test.match=A00[12]$")
+    assert "on 4 samples" in result.out
+    result, _ = train("trained", "--test", "-o", "DATASET.test.match=B00", code=2)
+    assert "DATASET.test.match: 'B00' is found in none of the 24 names, such as '" in result.err
+    result, _ = train("trained", "--test", "-o", "DATASET.test.match=(", code=2)
+    assert "DATASET.test.match: '(' is not a regular expression" in result.err
+
+
 def test_metrics_can_be_chosen(train, trained):
     result, _ = train("trained", "--test", "--eval", "mean_class_accuracy")
     assert "mean_class_accuracy: " in result.out

@@ -8,7 +8,7 @@ from paddleskel.data.clip import Clip
 from paddleskel.data.doctor import checks
 from paddleskel.data.doctor.findings import Context, Finding
 from paddleskel.data.doctor.measures import measure
-from paddleskel.data.store import StoreClips
+from paddleskel.data.store import ids_of, labels_of
 from paddleskel.errors import UserError
 
 SAMPLES = 200  # clips that are measured, spread evenly over the split
@@ -32,7 +32,7 @@ def quick_check(
         UserError: the training would run and learn nothing, or nonsense: one class only, or most samples empty,
             without movement or wrongly scaled.
     """
-    labels = _labels(train)
+    labels = labels_of(train)
     if len(labels) > 1 and (labels == labels[0]).all():
         raise _stop(f"all {len(labels)} training samples have the label {labels[0]}, so the loss reaches zero at once")
     chosen = np.unique(np.linspace(0, len(train) - 1, samples).astype(int))
@@ -52,22 +52,30 @@ def quick_check(
 def _against(train: Sequence[Clip], labels: np.ndarray, valid: Sequence[Clip]) -> list[str]:
     """How two splits go together."""
     remarks = []
-    shared = len(set(_ids(train)) & set(_ids(valid)))
+    shared = len(set(ids_of(train)) & set(ids_of(valid)))
     if shared:
         remarks.append(f"data: {shared} of {len(valid)} validation samples are trained on too, so scores are too good")
-    untrained = sorted(set(_labels(valid).tolist()) - set(labels.tolist()))
+    untrained = sorted(set(labels_of(valid).tolist()) - set(labels.tolist()))
     if untrained:
         listed = ", ".join(map(str, untrained[:10]))
         remarks.append(f"data: classes {listed} are in the validation split but not in the training split")
     return remarks
 
 
-def _labels(clips: Sequence[Clip]) -> np.ndarray:
-    return clips.labels if isinstance(clips, StoreClips) else np.array([clip.label for clip in clips])
+def seen_in_training(train: Sequence[Clip], test: Sequence[Clip]) -> list[str]:
+    """Return the ids of test samples that are, number for number, training samples under whatever id.
+
+    Samples whose first frames and lengths differ are not compared further, so a large store is looked at quickly.
+    """
+    heads = {_head(clip) for clip in train}
+    suspects = [clip for clip in test if _head(clip) in heads]
+    doubles = {_head(clip) for clip in suspects}
+    contents = {clip.keypoint.tobytes() for clip in train if _head(clip) in doubles} if doubles else set()
+    return [clip.id for clip in suspects if clip.keypoint.tobytes() in contents]
 
 
-def _ids(clips: Sequence[Clip]) -> list[str]:
-    return clips.ids if isinstance(clips, StoreClips) else [clip.id for clip in clips]
+def _head(clip: Clip) -> tuple[int, bytes]:
+    return clip.num_frames, clip.keypoint[:, :1].tobytes()
 
 
 def _spoken(finding: Finding) -> str:
