@@ -21,7 +21,6 @@ from paddleskel.deploy.bundle import MODEL_SUFFIXES, Bundle, ModelFiles, Proof, 
 from paddleskel.deploy.engines import ENGINES
 from paddleskel.deploy.fold import fold
 from paddleskel.deploy.formats import DEFAULT_OPSET, why_no_onnx, write_onnx, write_paddle
-from paddleskel.deploy.graph import Fused, Streams, coordinates, joints_pipeline, needs_following
 from paddleskel.deploy.precision import (
     PRECISIONS,
     VALIDATION,
@@ -41,6 +40,7 @@ from paddleskel.errors import UserError
 from paddleskel.files import make_folder
 from paddleskel.models.checkpoint import load_into
 from paddleskel.models.recognizer import Recognizer
+from paddleskel.models.streams import Fused, Streams, coordinates, joints_pipeline, needs_following
 
 FORMATS = ("paddle", "pdmodel", "onnx")
 

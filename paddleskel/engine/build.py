@@ -47,10 +47,11 @@ def part_name(settings: Settings, part: Part) -> dict[str, str | None]:
     return name if section.match is None else {**name, "match": section.match}
 
 
-def pipeline_of(settings: Settings, part: Part) -> Pipeline:
-    """Build the pipeline of a phase. Nothing is read."""
+def pipeline_of(settings: Settings, part: Part, transforms: Sequence[dict] | None = None) -> Pipeline:
+    """Build the pipeline of a phase, of other transforms than the config's if they are given. Nothing is read."""
     clips = 1 if part == "train" else part_of(settings, part).num_clips
-    return build_pipeline(settings.PIPELINE, settings.load_layout(), settings.stream, part == "train", clips)
+    transforms = transforms or settings.PIPELINE
+    return build_pipeline(transforms, settings.load_layout(), settings.stream, part == "train", clips)
 
 
 def takes_pixels(settings: Settings) -> bool:
@@ -67,9 +68,9 @@ class Data:
         self._files: dict[str, AnnotationFile | Store] = {}
         self._clips: dict[Part, Sequence[Clip]] = {}
 
-    def dataset(self, part: Part) -> SkeletonDataset:
-        """Read and check a split; return it behind the pipeline of its phase."""
-        settings, pipeline = self.settings, pipeline_of(self.settings, part)
+    def dataset(self, part: Part, transforms: Sequence[dict] | None = None) -> SkeletonDataset:
+        """Read and check a split; return it behind the pipeline of its phase, or that of other transforms."""
+        settings, pipeline = self.settings, pipeline_of(self.settings, part, transforms)
         clips = self._clips[part] = self._select(part)
         if settings.DATASET.cache_steps:
             if not isinstance(clips, StoreClips):

@@ -14,6 +14,7 @@ from paddle import nn
 from paddleskel.data.loader import Loader
 from paddleskel.engine import distributed
 from paddleskel.engine.average import Average
+from paddleskel.engine.distill import Teacher
 from paddleskel.engine.evaluator import half_type
 from paddleskel.engine.guards import FiniteGuard
 from paddleskel.engine.log import EpochProgress, Log
@@ -33,6 +34,7 @@ class Run:
         model: the network. net: the same as it is called, which averages gradients over the processes.
         steps: an epoch. rate: the learning rate of an optimiser step, counted over the whole run.
         mix: mixes the samples of a batch, (inputs, labels, generator) -> Mixed. average: of the weights over the steps.
+        teacher: whose probabilities are learnt; the loader gives joints then.
     """
 
     settings: Settings
@@ -51,6 +53,7 @@ class Run:
     guard: FiniteGuard
     mix: Callable[..., Mixed] | None = None
     average: Average | None = None
+    teacher: Teacher | None = None
 
     @property
     def rates_an_epoch(self) -> int:
@@ -145,14 +148,15 @@ def _forward(run: Run, step: int, inputs: np.ndarray, labels: np.ndarray) -> tup
     paddle.seed(seed % 2**31)
     clips, classes = paddle.to_tensor(inputs).squeeze(1), paddle.to_tensor(labels)
     mixed = run.mix(clips, classes, np.random.RandomState(seed)) if run.mix else None
+    clips = mixed.inputs if mixed else clips
     with paddle.amp.auto_cast(
         enable=settings.amp is not None, level=settings.amp or "O1", dtype=half_type(settings.amp_dtype)
     ):
-        logits = run.net(mixed.inputs if mixed else clips)
+        clips, probs = run.teacher(clips) if run.teacher else (clips, None)
+        logits = run.net(clips)
     logits = logits.astype("float32")
-    if mixed:
-        return logits, run.criterion(logits, mixed.labels, mixed.others, mixed.shares)
-    return logits, run.criterion(logits, classes)
+    loss = run.criterion(logits, mixed.labels, mixed.others, mixed.shares) if mixed else run.criterion(logits, classes)
+    return logits, loss if probs is None else run.teacher.loss(logits, probs.astype("float32"), loss)
 
 
 def _share_values(

@@ -24,12 +24,39 @@ from paddleskel.skeleton.layout import Layout, load_layout
 
 
 @dataclass(frozen=True)
+class TeacherSettings:
+    """MODEL.teacher: trained networks, of any streams, whose fused probabilities are learnt beside the labels.
+
+    weights: .pdparams files of this project. weigh: of each in their fusion, equal by default. share: of the teacher in
+        the loss. temperature: that softens the probabilities.
+    """
+
+    weights: list[str]
+    weigh: list[float] | None = None
+    share: float = 0.5
+    temperature: float = 2.0
+
+    def __post_init__(self):
+        if not self.weights:
+            raise ValueError("weights: names no file")
+        if self.weigh is not None and (
+            len(self.weigh) != len(self.weights) or min(self.weigh) < 0 or not sum(self.weigh)
+        ):
+            raise ValueError(f"weigh: expected {len(self.weights)} numbers from 0 up, not all 0")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share: must lie in (0, 1], not {self.share}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature: must be positive, not {self.temperature}")
+
+
+@dataclass(frozen=True)
 class ModelSettings:
-    """MODEL: the network and its loss."""
+    """MODEL: the network, its loss, and what it learns from besides the labels."""
 
     backbone: Annotated[dict, ComponentOf(BACKBONES, ("layout",))]
     head: Annotated[dict, ComponentOf(HEADS, ("in_channels", "num_classes"))]
     loss: Annotated[dict, ComponentOf(LOSSES, ("class_counts",))]
+    teacher: TeacherSettings | None = None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from paddleskel.engine.build import (
     pipeline_of,
     rebalanced,
 )
+from paddleskel.engine.distill import Teacher
 from paddleskel.engine.epoch import Run, place, train_epoch
 from paddleskel.engine.evaluator import half_type, make_eval_loader, validate_epoch
 from paddleskel.engine.guards import FiniteGuard, MemoryWatch, memory_in_use, stuck_warning
@@ -96,6 +97,9 @@ def train(
         train_set = data.dataset("train")
         valid_loader = make_eval_loader(settings, data, "valid") if validate else None
     shape = check_fit(model, train_set, settings)
+    teacher = Teacher(settings, model.backbone.in_channels) if settings.MODEL.teacher else None
+    if teacher:
+        train_set = data.dataset("train", teacher.transforms)
     counts = class_counts([clip.label for clip in train_set.clips], settings.num_classes)
     criterion = build_criterion(settings, counts, log.line)
     sampler = _make_sampler(settings, train_set)
@@ -163,6 +167,7 @@ def train(
             FiniteGuard(model, settings.on_nonfinite == "skip", settings.output, log.line),
             build_mix(settings, counts),
             average,
+            teacher,
         )
         while progress.epoch < settings.epochs and not _has_stalled(settings, progress):
             record = train_epoch(run, on_step)

@@ -46,7 +46,7 @@ def test_folding_keeps_the_function_and_leaves_few_batchnorms(network, tmp_path)
 @pytest.mark.parametrize("stream", ["j", "b", "jm", "bm", "k", "km", "j+bm"])
 def test_streams_in_the_graph_equal_the_pipelines(config, stream, annotation):
     """Exactly, for frames sampled after the motion was computed too."""
-    from paddleskel.deploy.graph import Streams, coordinates, joints_pipeline, needs_following
+    from paddleskel.models.streams import Streams, coordinates, joints_pipeline, needs_following
 
     settings, _ = load_settings(ROOT / f"configs/recognition/stgcn_plusplus/{config}.yaml")
     layout = settings.load_layout()

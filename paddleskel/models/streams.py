@@ -1,4 +1,4 @@
-"""What an exported graph may do besides the network: compute streams from joints, fuse several networks, softmax."""
+"""Streams computed from joints on the device, and networks on streams of their own fused into one."""
 
 from collections.abc import Sequence
 from typing import Any
