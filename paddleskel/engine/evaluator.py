@@ -8,7 +8,7 @@ import paddle
 from paddleskel.data.loader import Loader
 from paddleskel.data.sampler import BatchSampler
 from paddleskel.engine import distributed
-from paddleskel.engine.build import Data, part_of
+from paddleskel.engine.build import Data
 from paddleskel.engine.log import EpochProgress, Log
 from paddleskel.engine.settings import Settings
 from paddleskel.metrics import cross_entropy, softmax, top_k_accuracy
@@ -17,10 +17,9 @@ from paddleskel.results import Results
 
 def make_eval_loader(settings: Settings, data: Data, part: str) -> Loader:
     """Return the loader of the validation or test split. Batches hold about `batch_size` clips unless a size is set."""
-    section, sizes = part_of(settings, part), settings.DATASET
+    sizes, dataset = settings.DATASET, data.dataset(part)
     size = sizes.valid_batch_size if part == "valid" else sizes.test_batch_size
-    size = size or max(1, sizes.batch_size // section.num_clips)
-    dataset = data.dataset(part)
+    size = size or max(1, sizes.batch_size // len(dataset[0][0]))
     sampler = BatchSampler(len(dataset), size, rank=distributed.rank(), world_size=distributed.world_size())
     return Loader(dataset, sampler, sizes.num_workers, sizes.worker_timeout)
 

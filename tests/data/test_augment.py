@@ -5,7 +5,17 @@ import pytest
 
 from paddleskel.data.clip import Clip
 from paddleskel.data.transforms import TRANSFORMS, build_pipeline
-from paddleskel.data.transforms.augment import Flip, MaskAxis, MaskJoints, MaskParts, RandomRot, Shear, SwapSides
+from paddleskel.data.transforms.augment import (
+    Flip,
+    MaskAxis,
+    MaskJoints,
+    MaskParts,
+    RandomRot,
+    Shear,
+    SwapSides,
+    TurnedViews,
+    rotation_xyz,
+)
 from paddleskel.data.transforms.augment_time import TemporalBlur, TemporalCrop, TemporalReverse, TemporalShift
 from paddleskel.errors import UserError
 from paddleskel.skeleton.layout import load_layout
@@ -63,6 +73,26 @@ def test_rotation_bounds_of_each_axis():
     assert np.abs(turned[..., :2] - clip.keypoint[..., :2]).max() > 0.5
     with pytest.raises(UserError, match="theta has three bounds"):
         RandomRot((0.0, 0.0, 3.0))(clip_2d(), Seeded(0))
+
+
+def test_test_clips_are_seen_from_several_sides():
+    steps = [
+        {"name": "TurnedViews", "angles": [[0, 0, 0], [0, 0, np.pi / 2]]},
+        "Stream",
+        {"name": "UniformSample", "clip_len": 8},
+        "Pack",
+    ]
+    clip = clip_3d()
+    plain = build_pipeline(steps[1:], NTU, "jm", num_clips=3)(clip, None)
+    views = build_pipeline(steps, NTU, "jm", num_clips=3)(clip, None)
+    assert views.shape == (6, *plain.shape[1:])
+    np.testing.assert_array_equal(views[:3], plain)
+    np.testing.assert_allclose(views[3:], plain @ rotation_xyz([0, 0, np.pi / 2]).T, atol=1e-5)
+    assert build_pipeline(steps, NTU, "jm", training=True)(clip, Seeded(0)).shape[0] == 1
+    with pytest.raises(UserError, match="do not turn 2D points"):
+        TurnedViews([[0, 0, 0]]).views(clip_2d())
+    flat = TurnedViews([[np.pi]]).views(clip_2d())[0]
+    np.testing.assert_allclose(flat.keypoint, -clip_2d().keypoint, rtol=1e-4)
 
 
 def test_flips_need_pairs():

@@ -54,11 +54,41 @@ class RandomRot:
         if self.axes and points.shape[-1] == 2:
             raise UserError("RandomRot: theta has three bounds, but points in a plane turn about one axis")
         if points.shape[-1] == 3:
-            matrix = rotation_xyz(rng.uniform(self.low, self.high, 3))
+            matrix = _rotation(rng.uniform(self.low, self.high, 3))
         else:
-            angle = rng.uniform(self.low, self.high)
-            matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            matrix = _rotation(np.array([rng.uniform(self.low, self.high)]))
         return clip.with_(keypoint=points.astype(np.float32) @ matrix.T.astype(np.float32))
+
+
+@TRANSFORMS
+class TurnedViews:
+    """Look at a clip from several sides in validation, test and prediction; the scores are averaged.
+
+    Args:
+        angles: radians about x, y and z (one angle in 2D) of each view; [0, 0, 0] is the clip as it is.
+    """
+
+    testing_only = True
+
+    def __init__(self, angles: list[list[float]]):
+        if not angles or any(len(view) not in (1, 3) for view in angles):
+            raise ValueError("angles must hold one or three numbers a view, as in [[0, 0, 0], [0, 0, 0.3]]")
+        self.angles = angles
+
+    def views(self, clip: Clip) -> list[Clip]:
+        points = clip.keypoint.astype(np.float32)
+        if len(self.angles[0]) != (3 if points.shape[-1] == 3 else 1):
+            raise UserError(f"TurnedViews: {len(self.angles[0])} angles a view do not turn {points.shape[-1]}D points")
+        matrices = [_rotation(np.asarray(view)).T.astype(np.float32) for view in self.angles]
+        return [clip.with_(keypoint=points @ matrix) for matrix in matrices]
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    """(3, 3) matrix of three angles, (2, 2) of one."""
+    if len(angles) == 3:
+        return rotation_xyz(angles)
+    (cos,), (sin,) = np.cos(angles), np.sin(angles)
+    return np.array([[cos, -sin], [sin, cos]])
 
 
 def rotation_xyz(angles: np.ndarray) -> np.ndarray:

@@ -19,8 +19,9 @@ CONTEXT = ("layout", "stream", "num_clips", "training")
 class Transform(Protocol):
     """Anything that turns a clip into a clip.
 
-    A class with `training_only = True` is an augmentation, left out elsewhere; one with `deterministic = True` draws
-    nothing, so that its results can be kept.
+    A class with `training_only = True` is an augmentation, left out elsewhere; one with `testing_only = True` is left
+    out of training; one with `deterministic = True` draws nothing, so that its results can be kept. One with `views`,
+    called instead, makes several clips of each, whose scores are averaged.
     """
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip: ...
@@ -43,12 +44,21 @@ class Pipeline:
         return self.transforms[:fixed], Pipeline(self.transforms[fixed:])
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> np.ndarray:
-        """Return (clips, M, T, V, C) float32."""
+        """Return (clips, M, T, V, C) float32, the clips of one view after those of another."""
+        seen = [clip]
         for transform in self.transforms:
-            clip = transform(clip, rng)
-        return clip.keypoint.reshape(clip.keypoint.shape[0], clip.num_clips, -1, *clip.keypoint.shape[2:]).swapaxes(
-            0, 1
-        )
+            if hasattr(transform, "views"):
+                seen = [view for one in seen for view in transform.views(one)]
+            else:
+                seen = [transform(one, rng) for one in seen]
+        clips = [_by_clip(one) for one in seen]
+        return clips[0] if len(clips) == 1 else np.concatenate(clips)
+
+
+def _by_clip(clip: Clip) -> np.ndarray:
+    """(M, clips * T, V, C) -> (clips, M, T, V, C)."""
+    persons, _, joints, channels = clip.keypoint.shape
+    return clip.keypoint.reshape(persons, clip.num_clips, -1, joints, channels).swapaxes(0, 1)
 
 
 def build_pipeline(
@@ -65,7 +75,7 @@ def build_pipeline(
     for position, spec in enumerate(specs):
         where = f"PIPELINE.{position}"
         transform = TRANSFORMS.build(spec, where, layout=layout, stream=stream, num_clips=num_clips, training=training)
-        if training or not getattr(transform, "training_only", False):
+        if not getattr(transform, "testing_only" if training else "training_only", False):
             transforms.append(transform)
     if not specs or split_spec(specs[-1], "PIPELINE")[0] != "Pack":
         raise UserError("PIPELINE: the last transform must be Pack, which makes the network's input")
