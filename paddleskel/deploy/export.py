@@ -15,6 +15,7 @@ from paddle import nn
 
 import paddleskel
 from paddleskel.convert.weights import read_weights
+from paddleskel.data.example import make_clip
 from paddleskel.data.transforms import Pipeline, build_pipeline
 from paddleskel.data.transforms.stream import parse_stream
 from paddleskel.deploy.bundle import MODEL_SUFFIXES, Bundle, ModelFiles, Proof, sha256, write_bundle
@@ -32,14 +33,13 @@ from paddleskel.deploy.precision import (
     write_precision,
 )
 from paddleskel.deploy.proof import BATCHES, prove, run_engine, table
-from paddleskel.deploy.sample import make_clip, pack_sample
-from paddleskel.engine.build import build_network
+from paddleskel.deploy.sample import pack_sample
+from paddleskel.engine.build import build_network, expected_shape
 from paddleskel.engine.settings import Settings, read_class_names
 from paddleskel.ensemble import PRESETS
 from paddleskel.errors import UserError
 from paddleskel.files import make_folder
 from paddleskel.models.checkpoint import load_into
-from paddleskel.models.recognizer import Recognizer
 from paddleskel.models.streams import Fused, Streams, coordinates, joints_pipeline, needs_following
 
 FORMATS = ("paddle", "pdmodel", "onnx")
@@ -178,7 +178,7 @@ def build_graph(settings: Settings, members: Sequence[Member], options: ExportOp
         model.eval()
         networks.append(model)
         metas.append(checkpoint.meta)
-    shape = input_shape(settings, metas[0], networks[0])
+    shape = list(metas[0].get("input_shape") or expected_shape(settings, networks[0]))
     streams = [parse_stream(member.stream) for member in members]
     transforms, names = settings.PIPELINE, None
     channels = shape[-1] // len(streams[0])
@@ -345,20 +345,6 @@ def run_network(model: paddle.nn.Layer, inputs: np.ndarray) -> np.ndarray:
     """(N, M, T, V, C) float32 -> (N, classes) by the network itself."""
     with paddle.no_grad():
         return model(paddle.to_tensor(inputs)).numpy()
-
-
-def input_shape(settings: Settings, meta: dict, model: Recognizer) -> list[int]:
-    """Return (M, T, V, C): what training recorded, or for weights without a record what the config's pipeline makes."""
-    if "input_shape" in meta:
-        return list(meta["input_shape"])
-    values = {spec["name"]: spec for spec in settings.PIPELINE}
-    frames = values.get("UniformSample", {}).get("clip_len") or values.get("PadTo", {}).get("length")
-    if frames is None:
-        raise UserError(
-            "PIPELINE: without UniformSample or PadTo the number of frames is not known; train with this config first"
-        )
-    persons = values["Pack"].get("num_person", 2)
-    return [persons, frames, model.backbone.num_joints, model.backbone.in_channels]
 
 
 def find_members(

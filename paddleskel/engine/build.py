@@ -12,6 +12,7 @@ from paddleskel.data.annotation import AnnotationFile, read_annotations
 from paddleskel.data.clip import Clip
 from paddleskel.data.dataset import SkeletonDataset, load_clips
 from paddleskel.data.doctor.quick import quick_check, seen_in_training
+from paddleskel.data.example import make_clip
 from paddleskel.data.long_tail import class_counts, thin
 from paddleskel.data.rebalance import SAMPLERS, RebalancedOrder
 from paddleskel.data.store import Store, StoreClips, ids_of, is_store, only
@@ -143,24 +144,28 @@ def expected_shape(settings: Settings, model: Recognizer) -> tuple[int, ...]:
     """Return (M, T, V, C), what the pipeline makes of a sequence, without reading any data.
 
     Raises:
-        UserError: neither 3D poses nor 2D ones, with confidences or without, fit the network.
+        UserError: neither 3D poses nor 2D ones, with confidences or without, fit the network; sequences of different
+            lengths stay so.
     """
-    joints, pipeline = model.backbone.num_joints, pipeline_of(settings, "train")
-    made = []
-    for dims, scored in ((3, False), (2, True), (2, False)):
-        points = np.random.RandomState(0).uniform(1, 2, (1, 8, joints, dims)).astype(np.float32)
-        score = np.ones(points.shape[:3], np.float32) if scored else None
-        clip = Clip(points, score, label=0, id="example", image_size=None if dims == 3 else (4, 4))
+    layout, pipeline = settings.load_layout(), pipeline_of(settings, "train")
+    made: dict[int, None] = {}
+    for dimensions, scored in ((3, False), (2, True), (2, False), (3, True)):
+        clips = [make_clip(layout, dimensions, scored, frames) for frames in (8, 9)]
         try:
-            _, *shape = pipeline(clip, np.random.RandomState(0)).shape
+            (_, *shape), (_, *other) = (pipeline(clip, np.random.RandomState(0)).shape for clip in clips)
         except (UserError, ValueError):  # 2D poses in a 3D pipeline, or the reverse
             continue
-        if shape[-1] == model.backbone.in_channels:
+        if shape[-1] != model.backbone.in_channels:
+            made[shape[-1]] = None
+        elif shape != other:
+            raise UserError(
+                "PIPELINE: no step gives all clips the same number of frames; add one that does, such as UniformSample"
+            )
+        else:
             return tuple(shape)
-        made.append(str(shape[-1]))
     raise UserError(
         f"MODEL.backbone.in_channels is {model.backbone.in_channels}, but the pipeline makes "
-        f"{' or '.join(made) or 'no'} channels"
+        f"{' or '.join(map(str, made)) or 'no'} channels"
     )
 
 

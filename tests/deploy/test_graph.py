@@ -166,3 +166,21 @@ def test_the_sample_checks_a_port(layout, tmp_path):
         inputs = predictor.pipeline(clip, None)
         np.testing.assert_allclose(inputs, sample["input"], atol=1e-6)
         np.testing.assert_allclose(predictor.engine(sample["input"]), sample["output"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("step", "frames"),
+    [("{name: CropResize, clip_len: 12}", 12), ("{name: PadTo, length: 14}", 14), ("{name: Joints}", None)],
+    ids=["CropResize", "PadTo", "none"],
+)
+def test_weights_without_a_record_take_what_the_pipeline_makes(step, frames, tmp_path):
+    """Published weights do not say what they were trained on, so the pipeline itself is asked."""
+    options = ["MODEL.backbone.base_channels=8", "MODEL.backbone.num_stages=2", f"PIPELINE.2={step}"]
+    settings, _ = load_settings(ROOT / "configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml", options)
+    save_checkpoint(tmp_path / "w.pdparams", build_network(settings), {})
+    write = lambda: export(settings, [Member("j", tmp_path / "w.pdparams")], tmp_path / "model", options=ONLY)
+    if frames is None:
+        with pytest.raises(UserError, match="no step gives all clips the same number of frames"):
+            write()
+        return
+    assert write().bundle.input_shape == [2, frames, 17, 3]
