@@ -52,7 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--trust", action=TrustFlag)
     flags = parser.parse_args(arguments)
 
-    from paddleskel.deploy.export import ExportOptions, export, find_members
+    from paddleskel.deploy.export import ExportOptions, export
+    from paddleskel.deploy.members import find_members
     from paddleskel.engine.settings import load_settings
     from paddleskel.runtime import select_device
 

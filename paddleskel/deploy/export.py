@@ -1,27 +1,21 @@
 """Write a trained network as static models, and prove that they compute the same."""
 
-import io
 import json
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import paddle
-from paddle import nn
 
 import paddleskel
-from paddleskel.convert.weights import read_weights
-from paddleskel.data.example import make_clip
 from paddleskel.data.transforms import Pipeline, build_pipeline
 from paddleskel.data.transforms.stream import parse_stream
 from paddleskel.deploy.bundle import MODEL_SUFFIXES, Bundle, ModelFiles, Proof, sha256, write_bundle
-from paddleskel.deploy.engines import ENGINES
-from paddleskel.deploy.fold import fold
 from paddleskel.deploy.formats import DEFAULT_OPSET, why_no_onnx, write_onnx, write_paddle
+from paddleskel.deploy.members import Graph, Member, build_graph, run_network
 from paddleskel.deploy.precision import (
     PRECISIONS,
     VALIDATION,
@@ -32,15 +26,11 @@ from paddleskel.deploy.precision import (
     read_clips,
     write_precision,
 )
-from paddleskel.deploy.proof import BATCHES, prove, run_engine, table
-from paddleskel.deploy.sample import pack_sample
-from paddleskel.engine.build import build_network, expected_shape
+from paddleskel.deploy.proof import BATCHES, prove, table
+from paddleskel.deploy.sample import make_sample, write_sample
 from paddleskel.engine.settings import Settings, read_class_names
-from paddleskel.ensemble import PRESETS
 from paddleskel.errors import UserError
 from paddleskel.files import make_folder
-from paddleskel.models.checkpoint import load_into
-from paddleskel.models.streams import Fused, Streams, coordinates, joints_pipeline, needs_following
 
 FORMATS = ("paddle", "pdmodel", "onnx")
 
@@ -65,33 +55,11 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
-class Member:
-    """One trained network of a model: the stream it was trained on, its weights, and its share in a fusion."""
-
-    stream: str | list[str]
-    weights: Path
-    share: float = 1.0
-
-
-@dataclass(frozen=True)
 class Exported:
     """What an export wrote, and lines to show about it."""
 
     bundle: Bundle
     lines: list[str]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The network that is exported, and what belongs to it."""
-
-    network: paddle.nn.Layer
-    folded: paddle.nn.Layer
-    shape: list[int]  # (M, T, V, C)
-    transforms: list[Any]
-    dimensions: tuple[int, bool] | None
-    streams: list[str] | None
-    meta: dict[str, Any]
 
 
 def export(
@@ -112,20 +80,22 @@ def export(
         UserError: weights of another network; a format that cannot be written; no engine that computes the same.
     """
     formats, lines = _choose_formats(options.formats)
-    graph = build_graph(settings, members, options)
+    graph = build_graph(settings, members, options.with_streams, options.with_softmax)
+    network = lambda batch: run_network(graph.network, batch)
     class_names = read_class_names(settings, graph.meta.get("class_names"))
     output = "probs" if options.with_softmax or len(members) > 1 else "logits"
     make_folder(folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
         stem = Path(temporary) / name
         models = _write_formats(graph, formats, stem, settings, class_names, output, options.opset)
-        pipeline = build_pipeline(graph.transforms, settings.load_layout(), settings.stream)
-        sample, inputs = _make_sample(graph, settings, pipeline)
+        layout = settings.load_layout()
+        pipeline = build_pipeline(graph.transforms, layout, settings.stream)
+        sample = make_sample(graph, layout, pipeline, network)
         calibration = _calibration(settings, pipeline, options.precisions)
         models += _write_precisions(models, Path(temporary), options.precisions, calibration)
         noise = np.random.RandomState(0).randn(BATCHES[1], *graph.shape) * 0.5
-        batches = [inputs, (inputs + noise).astype(np.float32)]
-        proof = _prove(graph, models, Path(temporary), batches, calibration, options.engines)
+        batches = [sample["input"], (sample["input"] + noise).astype(np.float32)]
+        proof = _prove(network, models, Path(temporary), batches, calibration, options.engines)
         accuracies = []
         if options.precisions:
             part = "valid" if settings.DATASET.valid else "test"
@@ -136,12 +106,12 @@ def export(
         if not any(row.usable for row in proof):
             raise UserError("\n".join(["export: no engine computes what the trained network does:", *table(proof)]))
         sample_file = Path(temporary) / ("sample.npz" if name == "inference" else f"{name}_sample.npz")
-        sample_file.write_bytes(_with_outputs(sample, inputs, models, proof, Path(temporary)))
+        write_sample(sample_file, sample, models, proof)
         files = [Path(temporary) / file for model in models for file in model.files] + [sample_file]
         test = settings.DATASET.test
         bundle = Bundle(
             model_name=settings.model_name,
-            layout=settings.load_layout().to_dict(),
+            layout=layout.to_dict(),
             stream="j" if graph.streams else settings.stream,
             num_classes=settings.num_classes,
             transforms=graph.transforms,
@@ -165,53 +135,6 @@ def export(
         write_bundle(Path(temporary) / f"{name}.yml", bundle)
         _replace(folder, name, [*files, Path(temporary) / f"{name}.yml"])
     return Exported(bundle, lines)
-
-
-def build_graph(settings: Settings, members: Sequence[Member], options: ExportOptions) -> Graph:
-    """Load the members' weights and put together the network to export."""
-    networks, metas = [], []
-    for member in members:
-        model = build_network(settings)
-        checkpoint, _ = read_weights(member.weights, model)
-        load_into(model, checkpoint, member.weights)
-        _check_stream(member, checkpoint.meta)
-        model.eval()
-        networks.append(model)
-        metas.append(checkpoint.meta)
-    shape = list(metas[0].get("input_shape") or expected_shape(settings, networks[0]))
-    streams = [parse_stream(member.stream) for member in members]
-    transforms, names = settings.PIPELINE, None
-    channels = shape[-1] // len(streams[0])
-    dimensions = coordinates(transforms, channels)
-    in_graph = [nn.Identity() for _ in members]
-    if options.with_streams or len(members) > 1:
-        if dimensions is None:
-            raise UserError(
-                "PIPELINE: without PreNormalize2D or PreNormalize3D it is not known whether the data have confidences, "
-                "so the streams cannot be computed in the graph"
-            )
-        names = [name for group in streams for name in group]
-        transforms, following = joints_pipeline(transforms, names), needs_following(names)
-        layout = settings.load_layout()
-        in_graph = [Streams(group, layout, dimensions[1], following) for group in streams]
-        shape = [*shape[:-1], channels * (2 if following else 1)]
-    shares, softmax = [member.share for member in members], options.with_softmax or len(members) > 1
-
-    def put_together(parts: Sequence[nn.Layer]) -> nn.Layer:
-        return Fused(parts, in_graph, shares, softmax) if softmax or names else parts[0]
-
-    whole, folded = put_together(networks), put_together([fold(network) for network in networks])
-    whole.eval()
-    folded.eval()
-    return Graph(whole, folded, shape, transforms, dimensions, names, metas[0])
-
-
-def _check_stream(member: Member, meta: dict[str, Any]) -> None:
-    """Weights that say what they were trained on must not be given for another stream."""
-    trained = meta.get("config", {}).get("stream")
-    if trained is not None and parse_stream(trained) != parse_stream(member.stream):
-        wanted, trained = "+".join(parse_stream(member.stream)), "+".join(parse_stream(trained))
-        raise UserError(f"{member.weights}: trained on the stream {trained}, given for {wanted}; set stream={trained}")
 
 
 def _write_formats(
@@ -266,7 +189,7 @@ def _write_precisions(
 
 
 def _prove(
-    graph: Graph,
+    network: Callable[[np.ndarray], np.ndarray],
     models: Sequence[ModelFiles],
     folder: Path,
     batches: Sequence[np.ndarray],
@@ -274,7 +197,6 @@ def _prove(
     engines: Sequence[str] | None,
 ) -> list[Proof]:
     """int8 is compared on clips like those it was calibrated on; any other clips need not stay within its range."""
-    network = lambda batch: run_network(graph.network, batch)
     rows = prove([model for model in models if model.precision != "int8"], folder, network, batches, engines)
     quantized = [model for model in models if model.precision == "int8"]
     if quantized:
@@ -282,36 +204,6 @@ def _prove(
         known = np.concatenate([calibration[place] for place in places])
         rows += prove(quantized, folder, network, [known[: BATCHES[0]], known[BATCHES[0] :]], engines)
     return rows
-
-
-def _make_sample(graph: Graph, settings: Settings, pipeline: Pipeline) -> tuple[bytes, np.ndarray]:
-    dimensions, scored = graph.dimensions or (3, False)
-    frames = graph.shape[1] * 3 // 4  # shorter than PadTo's length where that is the sampling
-    clip = make_clip(settings.load_layout(), dimensions, scored, max(2, frames))
-    content, inputs = pack_sample(clip, pipeline, lambda batch: run_network(graph.network, batch))
-    if list(inputs.shape[1:]) != graph.shape:
-        raise UserError(
-            f"PIPELINE: makes inputs of shape {list(inputs.shape[1:])}, but the weights were trained on {graph.shape} "
-            "(persons, frames, joints, channels); export with the config they were trained with"
-        )
-    return content, inputs
-
-
-def _with_outputs(
-    sample: bytes, inputs: np.ndarray, models: Sequence[ModelFiles], proof: Sequence[Proof], folder: Path
-) -> bytes:
-    """Add to a sample what the quantised network gives for it, `output_int8`; it is not among its usual inputs."""
-    usable = {row.engine for row in proof if row.precision == "int8" and row.usable}
-    quantized = [model for model in models if model.precision == "int8"]
-    if not quantized or not usable:
-        return sample
-    engine = next(name for name in ENGINES if name in usable)
-    (output,) = run_engine(engine, [folder / file for file in quantized[0].files], [inputs], "int8")
-    with np.load(io.BytesIO(sample)) as arrays:
-        content = {**arrays, "output_int8": output}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **content)
-    return buffer.getvalue()
 
 
 def _choose_formats(wanted: Sequence[str] | None) -> tuple[tuple[str, ...], list[str]]:
@@ -339,43 +231,3 @@ def _replace(folder: Path, name: str, files: Sequence[Path]) -> None:
             (folder / f"{name}_{precision}.onnx").unlink(missing_ok=True)
     for path in files:
         os.replace(path, folder / path.name)
-
-
-def run_network(model: paddle.nn.Layer, inputs: np.ndarray) -> np.ndarray:
-    """(N, M, T, V, C) float32 -> (N, classes) by the network itself."""
-    with paddle.no_grad():
-        return model(paddle.to_tensor(inputs)).numpy()
-
-
-def find_members(
-    settings: Settings, weights: str | None, ensemble: Sequence[str], streams: Sequence[str], shares: Sequence[float]
-) -> list[Member]:
-    """Return the networks to export.
-
-    Args:
-        weights: of a single network; default: the best of the config's output folder.
-        ensemble: STREAM=FILE each. streams: names, for the best weights of each stream's own output folder.
-        shares: one for each of these; default: the published weights of their fusion, or equal ones.
-    """
-    if not ensemble and not streams:
-        return [Member(settings.stream, _existing(Path(weights) if weights else settings.checkpoint("best")))]
-    pairs = [(name, str(replace(settings, stream=name).checkpoint("best"))) for name in streams]
-    for text in ensemble:
-        name, equals, path = text.partition("=")
-        if not equals:
-            raise UserError(
-                f"--ensemble {text}: expected STREAM=FILE, as in --ensemble j=joint.pdparams b=bone.pdparams"
-            )
-        pairs.append((name, path))
-    names = [name for name, _ in pairs]
-    published = next((preset for preset in PRESETS.values() if sorted(preset) == sorted(names)), {})
-    shares = list(shares) or [published.get(name, 1.0) for name in names]
-    if len(shares) != len(pairs) or any(share < 0 for share in shares) or not sum(shares):
-        raise UserError(f"--ensemble_weights: expected {len(pairs)} numbers from 0 up, not all 0")
-    return [Member(name, _existing(Path(path)), share) for (name, path), share in zip(pairs, shares)]
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"{path}: no such weights; train first, or name a file with -p")
-    return path

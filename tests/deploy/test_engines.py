@@ -8,8 +8,9 @@ from conftest import ROOT
 
 from paddleskel.deploy.bundle import read_bundle, write_bundle
 from paddleskel.deploy.engines import ENGINES, EngineOptions
-from paddleskel.deploy.export import ExportOptions, Member, export
+from paddleskel.deploy.export import ExportOptions, export
 from paddleskel.deploy.formats import why_no_onnx
+from paddleskel.deploy.members import Member
 from paddleskel.deploy.predictor import Predictor
 from paddleskel.engine.build import build_network
 from paddleskel.engine.settings import load_settings

@@ -8,8 +8,9 @@ from test_engines import IN_PROCESS, NETWORKS, randomize, tiny
 
 from paddleskel.data.annotation import parse_annotation
 from paddleskel.data.transforms import build_pipeline
-from paddleskel.deploy.export import ExportOptions, Member, export
+from paddleskel.deploy.export import ExportOptions, export
 from paddleskel.deploy.fold import fold
+from paddleskel.deploy.members import Member
 from paddleskel.deploy.predictor import Predictor
 from paddleskel.engine.build import build_network
 from paddleskel.engine.settings import load_settings

@@ -61,7 +61,8 @@ def test_real_ntu_sample_in_four_forms(reference, tmp_path, run):
     from test_engines import TINY, randomize
 
     from paddleskel.data.sources import read_poses
-    from paddleskel.deploy.export import ExportOptions, Member, export
+    from paddleskel.deploy.export import ExportOptions, export
+    from paddleskel.deploy.members import Member
     from paddleskel.engine.build import build_network
     from paddleskel.engine.settings import load_settings
     from paddleskel.models.checkpoint import save_checkpoint
