@@ -54,7 +54,7 @@ format: install-dev
 bench: install
 	"$(BIN)/python" tools/benchmark.py train
 	"$(BIN)/python" tools/benchmark.py eval
-	"$(BIN)/python" tools/benchmark.py pipeline
+	"$(BIN)/python" tools/benchmark.py data --samples 10000
 
 clean:
 	rm -rf "$(VENV)" output .pytest_cache .ruff_cache

@@ -4,7 +4,6 @@
     python tools/benchmark.py eval --layout coco nturgb+d         forward passes
     python tools/benchmark.py infer                               one exported clip, on every engine installed
     python tools/benchmark.py test                                the 10 clips of a sample, together and one by one
-    python tools/benchmark.py pipeline                            samples a second through the training pipelines
     python tools/benchmark.py data                                pipelines from pickles and stores, memory of workers
     python tools/benchmark.py startup                             seconds to the first step and the first answer
     python tools/benchmark.py memory                              peak memory of a step against the batch size
@@ -74,50 +73,49 @@ def workers(name: str, flags: argparse.Namespace) -> list[tuple[str, Worker]]:
     return found
 
 
-def networks(flags: argparse.Namespace) -> list[str]:
-    return list(NETWORKS) if flags.model == ["all"] else flags.model
+def subjects(kind: str, batch: int, flags: argparse.Namespace) -> list[Subject]:
+    """Every network asked for on every layout."""
+    names = list(NETWORKS) if flags.model == ["all"] else flags.model
+    return [
+        Subject(kind, name, layout, batch, flags.persons, flags.frames) for layout in flags.layout for name in names
+    ]
 
 
 def steps(flags: argparse.Namespace) -> list[dict]:
     """train and eval."""
     rows = []
-    for layout in flags.layout:
-        for network in networks(flags):
-            subject = Subject(flags.what, network, layout, flags.batch_size, flags.persons, flags.frames)
-            print(f"{subject.name}, clips/s")
-            rows += compare(workers(subject.name, flags), flags.batch_size, flags)
+    for subject in subjects(flags.what, flags.batch_size, flags):
+        print(f"{subject.name}, clips/s")
+        rows += compare(workers(subject.name, flags), flags.batch_size, flags)
     return rows
 
 
 def infer(flags: argparse.Namespace) -> list[dict]:
-    rows = []
-    for layout in flags.layout:
-        for network in networks(flags):
-            base = Subject("", network, layout, 1, flags.persons, flags.frames)
-            print(f"{network} {layout}, one clip, clips/s")
-            labels = []
-            for engine in ENGINES:
-                try:
-                    name = base._replace(kind=engine).name
-                    labels.append((engine, Worker(OURS, name, flags.threads)))
-                except UserError as error:
-                    print(f"  {engine}: left out: {error}")
-            if flags.peer:
-                name = base._replace(kind="infer").name
-                labels.append(("peer", Worker(flags.peer, name, flags.threads, python=flags.peer_python)))
-            rows += compare(labels, 1, flags)
-    return rows
+    return ways({engine: engine for engine in ENGINES}, 1, "one clip, clips/s", flags)
 
 
 def clips(flags: argparse.Namespace) -> list[dict]:
     """test: ten clips in one pass against ten passes."""
+    return ways({"together": "test", "one by one": "separate"}, 10, "samples of 10 clips/s", flags)
+
+
+def ways(kinds: dict[str, str], batch: int, unit: str, flags: argparse.Namespace) -> list[dict]:
+    """Compare ways to compute the same, {label: kind of step}; those that do not work here are left out."""
     rows = []
-    for layout in flags.layout:
-        for network in networks(flags):
-            subject = Subject("test", network, layout, 10, flags.persons, flags.frames)
-            print(f"{network} {layout}, samples of 10 clips/s")
-            pair = [("together", subject), ("one by one", subject._replace(kind="separate"))]
-            rows += compare([(label, Worker(OURS, one.name, flags.threads)) for label, one in pair], 1, flags)
+    for subject in subjects(flags.what, batch, flags):
+        print(f"{subject.network} {subject.layout}, {unit}")
+        found, failures = [], []
+        for label, kind in kinds.items():
+            try:
+                found.append((label, Worker(OURS, subject._replace(kind=kind).name, flags.threads)))
+            except UserError as error:
+                failures.append(error)
+                print(f"  {label}: left out: {error}")
+        if not found:
+            raise failures[-1]
+        if flags.peer:
+            found.append(("peer", Worker(flags.peer, subject.name, flags.threads, python=flags.peer_python)))
+        rows += compare(found, 1, flags)
     return rows
 
 
@@ -131,23 +129,22 @@ def startup(flags: argparse.Namespace) -> list[dict]:
 
 def memory(flags: argparse.Namespace) -> list[dict]:
     rows = []
-    for layout in flags.layout:
-        for network in networks(flags):
-            print(f"training {network} {layout}, peak resident MiB")
-            for batch in (4, 8, 16, 32):
-                name = Subject("train", network, layout, batch, flags.persons, flags.frames).name
-                found = []
-                for label, worker in workers(name, flags):
-                    found.append({"who": label, "step": name, "peak_mib": worker.run(0)["peak_mib"]})
-                    worker.close()
-                print(f"  batch {batch:>3}: " + ", ".join(f"{one['who']} {one['peak_mib']:.0f}" for one in found))
-                rows += found
+    for subject in subjects("train", flags.batch_size, flags):
+        print(f"training {subject.network} {subject.layout}, peak resident MiB")
+        for batch in (4, 8, 16, 32):
+            name = subject._replace(batch=batch).name
+            found = []
+            for label, worker in workers(name, flags):
+                found.append({"who": label, "step": name, "peak_mib": worker.run(0)["peak_mib"]})
+                worker.close()
+            print(f"  batch {batch:>3}: " + ", ".join(f"{one['who']} {one['peak_mib']:.0f}" for one in found))
+            rows += found
     return rows
 
 
 def scaling(flags: argparse.Namespace) -> list[dict]:
     rows = []
-    subject = Subject("train", flags.model[0], flags.layout[0], flags.batch_size, flags.persons, flags.frames)
+    subject = subjects("train", flags.batch_size, flags)[0]
     for what in studies.SWEEPS:
         found = studies.sweep(what, subject, flags.threads, flags.rounds, flags.seconds)
         print(f"{subject.name} against {what}: time ~ size^{studies.exponent(found):.2f}")
@@ -164,15 +161,6 @@ def matmul(flags: argparse.Namespace) -> list[dict]:
     return rows + compare(workers("copy/64", flags), 64 / 1024, flags)
 
 
-def pipeline(flags: argparse.Namespace) -> list[dict]:
-    rows = []
-    for dimensions in ("2d", "3d"):
-        print(f"training pipeline {dimensions}, samples/s in one process")
-        worker = Worker("paddleskel.benchmark.pipelines", dimensions, 1)
-        rows += compare([("paddleskel", worker)], 64, flags)
-    return rows
-
-
 def data(flags: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         return speed_of_data(Path(folder), flags.seconds, flags.rounds, flags.samples, flags.workers)
@@ -183,7 +171,6 @@ WHAT = {
     "eval": steps,
     "infer": infer,
     "test": clips,
-    "pipeline": pipeline,
     "data": data,
     "startup": startup,
     "memory": memory,

@@ -75,7 +75,6 @@ def test_exponent_of_a_square_law():
     [
         ("infer", "clips/s"),
         ("test", "samples of 10 clips/s"),
-        ("pipeline", "samples/s"),
     ],
 )
 def test_the_tool_prints_rates_with_their_conditions(run, what, unit, tmp_path):
