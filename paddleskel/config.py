@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from paddleskel.errors import UserError
+from paddleskel.files import open_text
 from paddleskel.registry import did_you_mean
 
 _LARGEST, _MOST_VALUES = 16 * 2**20, 2_000_000
@@ -90,13 +91,8 @@ def _check_expansion(root: yaml.Node | None, source: str) -> None:
 
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file safely."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file in UTF-8") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    return parse_yaml(text, str(path))
+    with open_text(path) as file:
+        return parse_yaml(file.read(), str(path))
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from paddleskel.errors import UserError
 
@@ -67,6 +67,24 @@ def atomic_file(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def open_text(path: str | Path, newline: str | None = None) -> Iterator[TextIO]:
+    """Open a text file to read: UTF-8, with or without a byte order mark.
+
+    Raises:
+        UserError: no such file, it cannot be read, or it turns out to be no text.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline=newline) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8") from error
 
 
 def remove_leftovers(folder: Path) -> None:

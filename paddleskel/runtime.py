@@ -123,7 +123,7 @@ def seed_everything(seed: int) -> None:
     import_paddle()
     import paddle
 
-    paddle.seed(seed)
+    paddle.seed(seed % 2**32)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 

@@ -26,6 +26,21 @@ def test_prepare_data_writes_the_toy_set(run, tmp_path):
     assert "at least 2 subjects" in result.err
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["prepare_data", "verify", "FILE"], "no store; name a folder that"),
+        (["prepare_data", "verify", "nowhere"], "nowhere: no store"),
+        (["check_data", "FILE", "--samples", "-1"], "--samples: must be at least 0"),
+        (["serve", "--model", "FILE", "--port", "99999"], "--port: must lie between 0 and 65535"),
+    ],
+)
+def test_wrong_arguments_are_named(run, toy_file, command, said):
+    result = run(*(toy_file if part == "FILE" else part for part in command))
+    assert result.code == 2
+    assert said in result.err
+
+
 def test_launchers_explain_themselves():
     for script in ("dist_train.sh", "dist_test.sh"):
         done = subprocess.run(["bash", ROOT / "tools" / script], capture_output=True, text=True)

@@ -199,6 +199,9 @@ def main(arguments: list[str] | None = None) -> None:
     add("--peer-python", default=sys.executable, metavar="PYTHON", help="the peer's interpreter (default: this one)")
     add("--json", metavar="FILE", help="write the figures to a file too")
     flags = parser.parse_args(arguments)
+    for name in ("batch_size", "frames", "persons", "threads", "rounds", "samples", "workers"):
+        if getattr(flags, name) < 1:
+            parser.error(f"--{name}: must be at least 1")
 
     about = machine.describe(flags.threads)
     print(", ".join(f"{key} {value}" for key, value in about.items()))

@@ -75,6 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--html", metavar="PAGE", help="write a page with plots and animated samples")
     add("--samples", type=int, default=3, help="animated samples a class on the page (default: 3)")
     flags = parser.parse_args(arguments)
+    if flags.samples < 0:
+        parser.error("--samples: must be at least 0")
 
     layout: Layout | None = load_layout(flags.layout) if flags.layout else None
     num_classes, pixels = None, True

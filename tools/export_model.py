@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddleskel.data.trust import TrustFlag
-from paddleskel.errors import exit_code
+from paddleskel.errors import UserError, exit_code
 
 
 def _precisions(text: str) -> list[str]:
@@ -57,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
     from paddleskel.engine.settings import load_settings
     from paddleskel.runtime import select_device
 
+    if Path(flags.save_name).name != flags.save_name or flags.save_name[:1] in ("", "."):
+        raise UserError(f"--save_name '{flags.save_name}': expected the name of a file; -o names the folder")
     settings, _ = load_settings(flags.config, flags.override)
     select_device(use_gpu=False)
     folder = Path(flags.output_path)

@@ -84,6 +84,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def check_flags(flags: argparse.Namespace) -> None:
     """What argparse cannot say."""
+    if flags.image_size and min(flags.image_size) < 1:
+        raise UserError("--image_size: height and width must be at least 1 pixel")
+    if flags.params_file and not Path(flags.params_file).is_file():
+        raise UserError(f"{flags.params_file}: no such file; --params_file names the .pdiparams of --model_file")
     if not flags.model and not flags.model_file:
         raise UserError("give --model FOLDER (what tools/export_model.py wrote), or --model_file")
     if flags.stride and not flags.window:

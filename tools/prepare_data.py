@@ -25,7 +25,7 @@ from paddleskel.data.prepare import dump_portably, merge, write_annotations
 from paddleskel.data.sources import SOURCES, ReadOptions
 from paddleskel.data.sources.openpose import write_openpose
 from paddleskel.data.sources.toy import make_toy
-from paddleskel.data.store import Store
+from paddleskel.data.store import Store, is_store
 from paddleskel.data.store_files import stamp_of, store_annotations
 from paddleskel.data.trust import TrustFlag
 from paddleskel.errors import UserError, exit_code
@@ -105,6 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
         save(Path(flags.out), merge([read_annotations(path) for path in flags.paths]))
         return
     if flags.source == "verify":
+        if not is_store(flags.path):
+            raise UserError(f"{flags.path}: no store; name a folder that `prepare_data.py store FILE` wrote")
         store = Store(flags.path)
         store.verify()
         print(f"{flags.path}: {len(store)} samples, all checksums are right")
@@ -130,6 +132,11 @@ def write_its_store(pickle_path: str, out: str | None) -> None:
 def to_recipe(flags: argparse.Namespace) -> Recipe:
     """The flags as settings of the conversion."""
     values = vars(flags)
+    for name in ("num_person", "workers"):
+        if values[name] < 1:
+            raise UserError(f"--{name}: must be at least 1, not {values[name]}")
+    if flags.image_size and min(flags.image_size) < 1:
+        raise UserError("--image_size: height and width must be at least 1 pixel")
     options = ReadOptions(
         num_person=flags.num_person,
         person=flags.person,

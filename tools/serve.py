@@ -38,6 +38,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("num_clips", "max_batch", "max_request", "body_timeout", "timeout"):
         if getattr(flags, name) <= 0:
             parser.error(f"--{name}: must be above 0")
+    if not 0 <= flags.port < 2**16:
+        parser.error(f"--port: must lie between 0 and {2**16 - 1}")
     return flags
 
 

@@ -1,5 +1,6 @@
 """The whole way from pose files to the content of an annotation file: read, label, resample, remap, split."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,11 @@ class Recipe:
     def __post_init__(self):
         if (self.to_fps is None) != (self.fps is None):
             raise UserError("--fps and --to_fps go together: the rate of the poses and the rate to write")
+        for flag, pattern in (("label_pattern", self.label_pattern), ("subject_pattern", self.subject_pattern)):
+            try:
+                re.compile(pattern or "")
+            except re.error as error:
+                raise UserError(f"--{flag} {pattern}: not a regular expression: {error}") from error
         if not 0 < self.val_fraction < 1:
             raise UserError(f"--val_fraction: must lie between 0 and 1, not {self.val_fraction:g}")
 
@@ -86,6 +92,8 @@ def _label(
 ) -> tuple[list[Annotation], list[str] | None]:
     if recipe.class_names:
         names = prepare.read_lines(recipe.class_names)
+        if not names:
+            raise UserError(f"{recipe.class_names}: holds no class names; expected one on each line")
     labelled, names, without = prepare.set_labels(
         annotations, table, recipe.label_pattern, recipe.label_from_folder, names
     )
@@ -94,6 +102,9 @@ def _label(
             f"none of the {len(without)} samples has a label: give --labels FILE.csv (columns id,label), "
             f"--label_pattern or --label_from_folder; their ids look like '{without[0]}'"
         )
+    highest = max(item["label"] for item in labelled)
+    if recipe.class_names and highest >= len(names):
+        raise UserError(f"{recipe.class_names}: {len(names)} class names, but the labels go from 0 to {highest}")
     if without:
         recipe.notes.append(f"{len(without)} samples without a label left out, such as '{without[0]}'")
     if recipe.label_map:

@@ -14,7 +14,7 @@ import numpy as np
 from paddleskel.data.annotation import AnnotationFile
 from paddleskel.data.clip import interpolate
 from paddleskel.errors import UserError
-from paddleskel.files import atomic_file
+from paddleskel.files import atomic_file, open_text
 
 Annotation = dict[str, Any]
 Splits = dict[str, list[str]]
@@ -25,10 +25,8 @@ _KEPT = ("frame_dir", "label", "total_frames", "keypoint", "keypoint_score", "im
 
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a text file that are not blank."""
-    try:
-        return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    with open_text(path) as lines:
+        return [line.strip() for line in lines if line.strip()]
 
 
 # ---- labels ----
@@ -41,10 +39,10 @@ def read_table(path: str | Path) -> dict[str, dict[str, str]]:
         UserError: no such file, no such column, or an id twice.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open_text(path, newline="") as file:
             rows = [{key.strip().lower(): (value or "").strip() for key, value in row.items() if key}
                     for row in csv.DictReader(file)]  # fmt: skip
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise UserError(f"{path}: not a readable CSV file: {error}") from error
     table: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows, start=2):
@@ -242,7 +240,7 @@ def resample(annotation: Annotation, fps: float, to_fps: float) -> Annotation:
     Raises:
         UserError: a rate that is not positive.
     """
-    if fps <= 0 or to_fps <= 0:
+    if not (0 < fps < np.inf and 0 < to_fps < np.inf):
         raise UserError(f"--fps, --to_fps: frame rates must be positive, not {fps:g} and {to_fps:g}")
     points = np.asarray(annotation["keypoint"])
     total = points.shape[1]

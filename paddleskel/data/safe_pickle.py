@@ -144,6 +144,9 @@ class SafeUnpickler(pickle.Unpickler):
         super().__init__(file, encoding="latin1")
         self._known = {**_KNOWN, **(extra or {})}
 
+    def persistent_load(self, reference: Any) -> Any:
+        raise pickle.UnpicklingError("it refers to things that are not in it; it is no pickle, or a part of one")
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self._known:
             return self._known[module, name]
@@ -173,7 +176,7 @@ def explain(path: str | Path, what: str = "pickle of arrays and plain values") -
     except zipfile.BadZipFile as error:
         raise UserError(f"{path}: the zip archive is damaged: {error}") from error
     except _DAMAGE as error:
-        problem = str(error) or type(error).__name__
+        problem = " ".join(str(error).split()) or type(error).__name__  # one line
         raise UserError(f"{path}: not a readable {what}: {problem}") from error
 
 

@@ -19,8 +19,10 @@ import numpy as np
 from paddleskel.data.annotation import parse_annotation
 from paddleskel.data.clip import Clip
 from paddleskel.data.sources import ReadOptions, read_poses
+from paddleskel.data.sources.reader import read_json
 from paddleskel.data.trust import allowance
 from paddleskel.errors import UserError
+from paddleskel.files import open_text
 from paddleskel.skeleton.layout import Layout
 
 _ARRAYS = ("keypoint", "keypoint_score")
@@ -68,11 +70,13 @@ def list_inputs(paths: Iterable[str]) -> Iterator[str]:
     """Yield inputs: "-" as it is, the files a pattern matches, the lines of `@list.txt`, other paths as they are."""
     for path in paths:
         if path.startswith("@"):
-            try:
-                with open(path[1:], encoding="utf-8") as lines:
-                    yield from (line.strip() for line in lines if line.strip())
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"{path[1:]}: cannot be read as a list of files: {error}") from error
+            with open_text(path[1:]) as lines:
+                listed = 0
+                for line in filter(None, map(str.strip, lines)):
+                    listed += 1
+                    yield line
+            if not listed:
+                raise UserError(f"{path[1:]}: lists no file; expected a path on each line")
         elif glob.has_magic(path) and not Path(path).exists():
             matches = sorted(glob.glob(path, recursive=True))
             if not matches:
@@ -120,9 +124,9 @@ def _read_one(source: str, position: int, reading: Reading) -> Iterator[Item]:
             annotations = read_annotation_lines(sys.stdin, "standard input", reading.keep_going)
         else:
             annotations = read_file(Path(source), reading)
-        found, alone = False, isinstance(annotations, list) and len(annotations) == 1
+        where = "standard input" if source == "-" else source
+        found, alone, number = False, isinstance(annotations, list) and len(annotations) == 1, -1
         for number, annotation in enumerate(annotations):
-            where = "standard input" if source == "-" else source
             if isinstance(annotation, UserError):
                 yield Item(source, position, None, str(annotation))
                 continue
@@ -138,6 +142,8 @@ def _read_one(source: str, position: int, reading: Reading) -> Iterator[Item]:
                 yield Item(source, position, None, str(error))
                 continue
             yield Item(source, position, clip.with_(id=clip.id or f"{number}"), alone=alone)
+        if number < 0:
+            raise UserError(f"{where}: holds no pose sequence")
         if reading.ids and not found:
             raise UserError(f"{source}: holds none of the samples {', '.join(reading.ids)}")
     except UserError as error:
@@ -148,7 +154,7 @@ def _read_one(source: str, position: int, reading: Reading) -> Iterator[Item]:
 
 def read_file(path: Path, reading: Reading) -> Iterable[Any]:
     """Return the annotations in a file or folder of any known format."""
-    if path.suffix == ".npz" and (annotation := _read_npz(path)) is not None:
+    if path.suffix == ".npz" and path.is_file() and (annotation := _read_npz(path)) is not None:
         return [annotation]
     if path.suffix in (".jsonl", ".ndjson"):
         return _json_lines_of(path, reading.keep_going)
@@ -163,9 +169,10 @@ def read_file(path: Path, reading: Reading) -> Iterable[Any]:
 def _read_npz(path: Path) -> dict[str, Any] | None:
     """An annotation stored with np.savez(keypoint=..., keypoint_score=..., img_shape=...); None for other files."""
     try:
-        return annotation_from_npz(path.read_bytes(), str(path))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file or folder") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return annotation_from_npz(content, str(path))
 
 
 def annotation_from_npz(content: bytes, where: str) -> dict[str, Any] | None:
@@ -195,8 +202,8 @@ def annotation_from_npz(content: bytes, where: str) -> dict[str, Any] | None:
 def _read_annotation_json(path: Path) -> list[Any] | None:
     """The annotations in a JSON file that has any; None for other pose formats."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path)
+    except UserError:
         return None  # read_poses says what is wrong
     if isinstance(content, Mapping) and isinstance(content.get("annotations"), list) and "images" not in content:
         content = content["annotations"]
@@ -207,11 +214,8 @@ def _read_annotation_json(path: Path) -> list[Any] | None:
 
 
 def _json_lines_of(path: Path, keep_going: bool) -> Iterator[Any]:
-    try:
-        with path.open(encoding="utf-8") as lines:
-            yield from read_annotation_lines(lines, str(path), keep_going)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    with open_text(path) as lines:
+        yield from read_annotation_lines(lines, str(path), keep_going)
 
 
 def read_annotation_lines(lines: TextIO, where: str, keep_going: bool = False) -> Iterator[Any]:

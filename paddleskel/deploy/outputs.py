@@ -77,11 +77,11 @@ class GrowingFile:
     def __init__(self, path: Path):
         self.path, self.position, self.done, self.count = path, -1, 0, 0
         whole = 0
-        for end, item in _lines(path):
-            position = item["position"]
-            self.done = self.done + 1 if position == self.position else 1
-            self.position, self.count, whole = position, self.count + 1, end
         try:
+            for end, item in _lines(path):
+                position = item["position"]
+                self.done = self.done + 1 if position == self.position else 1
+                self.position, self.count, whole = position, self.count + 1, end
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab")
             self._file.truncate(whole)  # what a crash cut short is done again
@@ -97,13 +97,19 @@ class GrowingFile:
         self._file.close()
 
 
+_START = b'{"position": '  # of each line
+
+
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the end and the content of every whole line."""
+    """Yield the end and the content of every whole line; the last may have been cut short."""
     if not path.exists():
         return
+    foreign = f"--out {path}: holds something else than results of --shard; remove it or name another file"
     end = 0
     with path.open("rb") as file:
         for line in file:
+            if not line.startswith(_START[: len(line)]):
+                raise UserError(foreign)
             if not line.endswith(b"\n"):
                 return
             end += len(line)
@@ -111,7 +117,5 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 item = json.loads(line)
                 item["position"] + 0
             except (ValueError, TypeError, KeyError) as error:
-                raise UserError(
-                    f"--out {path}: holds something else than results of --shard; remove it or name another file"
-                ) from error
+                raise UserError(foreign) from error
             yield end, item

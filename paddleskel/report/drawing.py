@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from paddleskel.data.clip import Clip
 from paddleskel.data.transforms.stream import STREAMS
 from paddleskel.errors import UserError
+from paddleskel.files import atomic_file, write_atomically
 from paddleskel.report.player import seen_joints, view
 from paddleskel.skeleton.layout import Layout
 
@@ -218,16 +220,31 @@ def sheet_image(
     return render(size, paint, shortened, style)
 
 
+def save_picture(path: Path, image: Image.Image) -> None:
+    """Write a .png."""
+    with atomic_file(path) as file:
+        image.save(file, "PNG")
+
+
 def save_animation(path: Path, images: Sequence[Image.Image], fps: float) -> None:
     """Write a .gif or an .mp4.
 
     Raises:
-        UserError: no ffmpeg for an mp4.
+        UserError: no ffmpeg for an mp4; a place that cannot be written to.
     """
     if path.suffix == ".gif":
         still = [image.quantize(96, method=Image.Quantize.MEDIANCUT) for image in images]
-        still[0].save(path, save_all=True, append_images=still[1:], duration=round(1000 / fps), loop=0)
+        with atomic_file(path) as file:
+            still[0].save(file, "GIF", save_all=True, append_images=still[1:], duration=round(1000 / fps), loop=0)
         return
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / path.name
+        _encode(film, images, fps)
+        write_atomically(path, film.read_bytes())
+
+
+def _encode(path: Path, images: Sequence[Image.Image], fps: float) -> None:
+    """Let ffmpeg write an .mp4."""
     width, height = (value // 2 * 2 for value in images[0].size)  # the encoder wants even numbers
     command = [
         _ffmpeg(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}",
@@ -236,7 +253,9 @@ def save_animation(path: Path, images: Sequence[Image.Image], fps: float) -> Non
     data = b"".join(image.crop((0, 0, width, height)).tobytes() for image in images)
     done = subprocess.run(command, input=data, capture_output=True)
     if done.returncode:
-        raise UserError(f"{path}: ffmpeg could not write it: {done.stderr.decode(errors='replace').strip()[-200:]}")
+        raise UserError(
+            f"{path.name}: ffmpeg could not write it: {done.stderr.decode(errors='replace').strip()[-200:]}"
+        )
 
 
 def _ffmpeg() -> str:

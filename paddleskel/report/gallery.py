@@ -15,7 +15,16 @@ from paddleskel.errors import UserError
 from paddleskel.files import write_atomically
 from paddleskel.metrics import predictions
 from paddleskel.registry import did_you_mean
-from paddleskel.report.drawing import DARK, Drawing, Style, frame_image, save_animation, sheet_image, strip_image
+from paddleskel.report.drawing import (
+    DARK,
+    Drawing,
+    Style,
+    frame_image,
+    save_animation,
+    save_picture,
+    sheet_image,
+    strip_image,
+)
 from paddleskel.report.player import player, player_assets, player_data
 from paddleskel.results import Results, read_results
 from paddleskel.skeleton.layout import Layout, guess_layout, load_layout
@@ -92,18 +101,17 @@ class Gallery:
             raise UserError(f"{len(clips)} samples in one {out.suffix}: give one --id, or write a .html")
         clip, captions = clips[0], self._captions(clips[0])
         drawing = self._drawing(clip)
-        out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix != ".png":
             turns = -0.35 + np.radians(turn) * np.linspace(0, 1, drawing.num_frames)
             images = [frame_image(drawing, t, captions, (size, size), yaw) for t, yaw in enumerate(turns)]
             save_animation(out, images, fps)
             return f"{clip.id}, {len(images)} frames"
         if frame is None:
-            strip_image(drawing, captions).save(out)
+            save_picture(out, strip_image(drawing, captions))
             return f"{clip.id}, poses of {drawing.num_frames} frames"
         if not 1 <= frame <= drawing.num_frames:
             raise UserError(f"--frame {frame}: '{clip.id}' has frames 1 to {drawing.num_frames}")
-        frame_image(drawing, frame - 1, captions, (size, size)).save(out)
+        save_picture(out, frame_image(drawing, frame - 1, captions, (size, size)))
         return f"{clip.id}, frame {frame}"
 
     def write_sheet(self, out: Path, count: int, fps: float) -> str:
@@ -116,9 +124,8 @@ class Gallery:
             write_atomically(out, self._page([clip for _, clips in rows for clip in clips]))
             return f"{len(rows)} classes"
         drawn = [(name, [self._drawing(clip) for clip in clips]) for name, clips in rows]
-        out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".png":
-            sheet_image(drawn, 0.4, self.style).save(out)
+            save_picture(out, sheet_image(drawn, 0.4, self.style))
         else:
             moments = np.linspace(0, 1, 40)
             save_animation(out, [sheet_image(drawn, moment, self.style, 110) for moment in moments], min(fps, 15))

@@ -96,6 +96,19 @@ def test_the_tool_compares_with_a_peer_and_stock_paddle(run, peer, tmp_path):
     assert set((tmp_path / "log").read_text().split()) == {"train/STGCNPlusPlus/coco/2x1x8"}
 
 
+@pytest.mark.parametrize("flags", [["--rounds", "0"], ["--threads", "0"], ["--frames", "-1"]])
+def test_impossible_sizes_are_refused(run, flags):
+    result = run("benchmark", "train", *flags)
+    assert result.code == 2
+    assert f"{flags[0]}: must be at least 1" in result.err
+
+
+def test_ways_of_an_unknown_network_are_refused(run):
+    result = run("benchmark", "test", *SMALL, "--model", "STGCM")
+    assert result.code == 2
+    assert "STGCM" in result.err
+
+
 def test_memory_against_the_batch_size(run, peer):
     result = run("benchmark", "memory", *SMALL, "--peer", peer)
     assert re.search(r"batch +32: paddleskel \d+, peer \d+", result.out)

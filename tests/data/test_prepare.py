@@ -224,9 +224,22 @@ def test_pose_files_become_an_annotation_file(run, poses, tmp_path):
         (["--label_pattern", "A(\\d+)", "--split_list", "train"], "expected NAME=FILE"),
         (["--label_pattern", "A(\\d+)", "--split", "subject"], "has no subject"),
         (["--label_pattern", "A(\\d+)", "--remap", "handmp"], "have no joint in common"),
+        (["--label_pattern", "A(\\d+", "--val_fraction", "0.5"], "--label_pattern A(\\d+: not a regular expression"),
+        (["--label_pattern", "A(\\d+)", "--subject_pattern", "["], "--subject_pattern [: not a regular expression"),
+        (["--label_pattern", "A(\\d+)", "--fps", "nan", "--to_fps", "10"], "frame rates must be positive"),
+        (["--label_pattern", "A(\\d+)", "--num_person", "0"], "--num_person: must be at least 1"),
+        (["--label_pattern", "A(\\d+)", "--image_size", "0", "9"], "--image_size: height and width must be at least 1"),
+        (["--label_pattern", "A(\\d+)", "--class_names", "EMPTY"], "holds no class names"),
+        (["--label_pattern", "A(\\d+)", "--class_names", "ONE"], "1 class names, but the labels go from 0 to 12"),
+        (["--labels", "FOLDER"], "cannot be read: Is a directory"),
+        (["--labels", "none.csv"], "none.csv: no such file"),
     ],
 )
 def test_mistakes_leave_nothing_written(run, poses, tmp_path, flags, problem):
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "one.txt").write_text("wave\n")
+    files = {"EMPTY": tmp_path / "empty.txt", "ONE": tmp_path / "one.txt", "FOLDER": tmp_path}
+    flags = [files.get(flag, flag) for flag in flags]
     result = run("prepare_data", "openpose", poses, *flags, "-o", tmp_path / "mine.pkl")
     assert result.code == 2
     assert problem in result.err

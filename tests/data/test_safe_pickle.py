@@ -107,6 +107,7 @@ def corrupt(data, old, new):
         (lambda data: data[: len(data) // 2], "not a readable pickle|ends in the middle"),
         (lambda data: b"", "ends in the middle"),
         (lambda data: b"hello\n", "not a readable pickle"),
+        (lambda data: b"PK\x03\x04\n.", "not a readable pickle.* it is no pickle, or a part of one"),
         (lambda data: corrupt(data, b"K\x02K\x03\x86", b"K\x02K\x09\x86"), "shape does not fit its data"),
         (lambda data: corrupt(data, b"\x8c\x02f8", b"\x8c\x02O8"), "shape does not fit its data|not a readable"),
         (lambda data: b"(" * 200000 + b".", "not a readable pickle|nesting"),
@@ -115,8 +116,9 @@ def corrupt(data, old, new):
 def test_damaged_files_are_explained(tmp_path, change, message):
     path = tmp_path / "x.pkl"
     path.write_bytes(change(pickle.dumps(np.zeros((2, 3)), protocol=4)))
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         read_pickle(path)
+    assert "\n" not in str(error.value)
 
 
 def test_missing_files_are_named(tmp_path):

@@ -176,6 +176,14 @@ def test_export_and_reexport_leave_one_model_file(exported, run, toy_options, tm
     assert not (folder / f"inference{suffix}").exists()
 
 
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden"])
+def test_names_that_are_none_of_a_file_are_refused(run, tmp_path, name):
+    result = run("export_model", "-c", TOY_CONFIG, "-o", tmp_path / "out", "--save_name", name)
+    assert result.code == 2
+    assert f"--save_name '{name}': expected the name of a file" in result.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_weights_are_named(run, toy_options, tmp_path):
     result = run("export_model", "-c", TOY_CONFIG, "-p", tmp_path / "none.pdparams")
     assert result.code == 2

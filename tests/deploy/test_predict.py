@@ -111,6 +111,8 @@ def test_ids_outputs_threshold_and_benchmark(exported, run, annotations, toy_fil
         (["--precision", "int8"], "this model was exported in fp32"),
         (["--shard", "1/2"], "needs --out FILE.jsonl"),
         (["--engine", "tvm"], "unknown engine 'tvm'"),
+        (["--params_file", tmp_path / "none.pdiparams"], "none.pdiparams: no such file"),
+        (["--image_size", "0", "10"], "--image_size: height and width must be at least 1"),
     ):
         failed = run("predict", "--model", folder, "-i", toy_file, *arguments)
         assert (failed.code, said in failed.err) == (2, True), failed.err
@@ -132,6 +134,32 @@ def test_bad_lines_are_named(exported, run, text, said, tmp_path):
     assert failed.code == 2
     assert said in failed.err
     assert "Traceback" not in failed.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", "", "a.jsonl: holds no pose sequence"),
+        ("a.jsonl", b"\xff\xfe", "a.jsonl: not a text file in UTF-8"),
+        ("a.jsonl", None, "a.jsonl: cannot be read: Is a directory"),
+        ("@a.txt", "\n", "a.txt: lists no file"),
+        ("@a.txt", None, "a.txt: cannot be read: Is a directory"),
+        ("@none.txt", "", "none.txt: no such file"),
+        ("a.npz", None, "a.npz: not a pose format that is known here"),
+        ("a.json", b"\xff", "a.json: not a pose format that is known here"),
+    ],
+)
+def test_inputs_that_hold_nothing_are_named(exported, run, name, content, said, tmp_path):
+    """content: None for a folder."""
+    file, mark = tmp_path / name.removeprefix("@"), "@" * name.startswith("@")
+    if content is None:
+        file.mkdir()
+    elif file.stem != "none":
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    failed = run("predict", "--model", exported[0], "-i", f"{mark}{file}")
+    assert failed.code == 2
+    assert said in failed.err
+    assert failed.err.count("\n") == 1
 
 
 def test_an_archive_that_swells_is_refused(monkeypatch):
@@ -168,10 +196,16 @@ def test_shards_go_on_where_they_stopped(exported, run, annotations, tmp_path):
     (tmp_path / "one.jsonl").write_bytes(whole[: whole.rindex(b"position") + 5 - len(whole.splitlines()[-2])])
     assert shard(1, tmp_path / "one.jsonl") == first
     assert shard(1, tmp_path / "one.jsonl") == first  # nothing left to do
-    (tmp_path / "other.jsonl").write_text("{}\n")
+    for text in ("{}\n", "notes without a line's end"):
+        (tmp_path / "other.jsonl").write_text(text)
+        failed = run("predict", "--model", folder, "-i", tmp_path / "0.pkl", "--shard", "1/1", "--out",
+                     tmp_path / "other.jsonl")  # fmt: skip
+        assert "holds something else than results of --shard" in failed.err
+        assert (tmp_path / "other.jsonl").read_text() == text
+    (tmp_path / "folder.jsonl").mkdir()
     failed = run("predict", "--model", folder, "-i", tmp_path / "0.pkl", "--shard", "1/1", "--out",
-                 tmp_path / "other.jsonl")  # fmt: skip
-    assert "holds something else than results of --shard" in failed.err
+                 tmp_path / "folder.jsonl")  # fmt: skip
+    assert "folder.jsonl: cannot be written: Is a directory" in failed.err
 
 
 def test_windows_cover_everything_once_at_least():

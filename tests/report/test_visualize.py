@@ -143,6 +143,21 @@ def test_mistakes_are_explained(run, toy_3d, scores, tmp_path, flags, message):
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("flags", [["-o", "x.png"], ["-o", "x.gif"], ["-o", "x.html"], ["-o", "x.png", "--sheet", "1"]])
+@pytest.mark.parametrize("place", ["folder", "below a file"])
+def test_places_that_cannot_be_written_to_are_named(run, toy_3d, tmp_path, flags, place):
+    if place == "folder":
+        out = tmp_path / flags[1]
+        out.mkdir()
+    else:
+        (tmp_path / "file").write_text("")
+        out = tmp_path / "file" / flags[1]
+    result = run("visualize", toy_3d, "-o", out, *flags[2:])
+    assert result.code == 2
+    assert result.err.startswith(f"error: {out}: cannot be written: ")
+    assert {path.name for path in tmp_path.iterdir()} == {"file" if place != "folder" else out.name}
+
+
 def test_unusual_skeletons_ask_for_their_layout(run, tmp_path):
     item = {"frame_dir": "a", "keypoint": np.random.rand(1, 5, 7, 2).astype(np.float32)}
     (tmp_path / "a.pkl").write_bytes(pickle.dumps([item]))

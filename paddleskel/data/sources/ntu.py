@@ -226,7 +226,7 @@ def _read(path: Path, options: ReadOptions) -> list[Annotation]:
             results = read_pickle(part)
         else:
             results = _run(jobs, options.workers)
-            if part:
+            if part and not any(isinstance(result, str) for result in results):  # those may be mended meanwhile
                 write_atomically(part, pickle.dumps(results, protocol=4))
         for result in results:
             (options.problems if isinstance(result, str) else annotations).append(result)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from paddleskel.errors import UserError
+from paddleskel.files import open_text
 
 Annotation = dict[str, Any]  # see data/annotation.py; readers add "layout", the name of the joints' layout, if known
 
@@ -125,14 +126,11 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: missing, not JSON, or cut short.
+        UserError: missing, no text, not JSON, or cut short.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        with open_text(path) as file:
+            return json.load(file)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable JSON: {error}") from error
 

@@ -234,6 +234,19 @@ def test_an_interrupted_conversion_goes_on(tmp_path, monkeypatch):
     assert calls == [2, 1]  # the first part was there
 
 
+def test_a_file_mended_after_a_failed_conversion_is_read(run, tmp_path):
+    write_files(tmp_path, ["S001C001P001R001A001"])
+    file, out = tmp_path / "S001C001P001R001A001.skeleton", tmp_path / "out" / "ntu.pkl"
+    good = file.read_text()
+    file.write_text(good[:5000])
+    result = run("prepare_data", "ntu", file, "-o", out)
+    assert result.code == 2
+    assert "A001.skeleton: ends in frame" in result.err
+    assert not out.parent.exists()
+    file.write_text(good)
+    assert run("prepare_data", "ntu", file, "-o", out).code == 0
+
+
 def plain_reading(path):
     """{body: (T, 25, 3)} line by line, another way than the parser's."""
     lines = iter(path.read_text().splitlines())
