@@ -10,6 +10,7 @@ from paddle import nn
 
 from paddleskel.models.registry import BACKBONES
 from paddleskel.models.stgcn import per_stage
+from paddleskel.nn.activation import relu
 from paddleskel.nn.block import Block, DataBN, DataBNType, plan_stages
 from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
 from paddleskel.nn.temporal import DEFAULT_BRANCHES, MultiBranchConv, TemporalConv
@@ -84,7 +85,7 @@ class AdaptiveGraphConv(nn.Layer):
         heard = paddle.matmul(x.reshape([-1, 1, channels * frames, joints]), self.graphs(x))
         heard = heard.reshape([-1, self.subsets * channels, frames, joints])
         y = self.bn(F.conv2d(heard, self.weight))
-        y = F.relu(y + (x if self.down is None else self.down(x)))
+        y = relu(y + (x if self.down is None else self.down(x)))
         return y if self.attention is None else self.attention(y)
 
 
@@ -117,7 +118,7 @@ class Attention(nn.Layer):
         gated = gated.reshape([-1, channels, frames])  # mean over joints
         by_frame = 1 + F.sigmoid(self.conv_ta(gated))  # (N, 1, T)
         gated = paddle.matmul(gated, by_frame.transpose([0, 2, 1]) / frames).squeeze(2)  # mean over frames too
-        by_channel = 1 + F.sigmoid(self.fc2c(F.relu(self.fc1c(gated))))  # (N, C)
+        by_channel = 1 + F.sigmoid(self.fc2c(relu(self.fc1c(gated))))  # (N, C)
         by_place = paddle.matmul(by_frame.transpose([0, 2, 1]), by_joint).reshape([-1, 1, frames * joints])
         return y * paddle.matmul(by_channel.unsqueeze(2), by_place).reshape([-1, channels, frames, joints])
 

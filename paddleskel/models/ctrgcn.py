@@ -10,6 +10,7 @@ from paddle import nn
 
 from paddleskel.models.registry import BACKBONES
 from paddleskel.models.stgcn import per_stage
+from paddleskel.nn.activation import relu
 from paddleskel.nn.block import Block, DataBN, plan_stages
 from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
 from paddleskel.nn.temporal import MultiScaleConv
@@ -66,7 +67,7 @@ class ChannelTopologyConv(nn.Layer):
     def forward(self, x):
         heard = paddle.matmul(self.feature(x), self.graphs(x))  # y[t, v] = sum_u x3[t, u] D[u, v]
         y = self.bn(paddle.add_n(paddle.split(heard, self.subsets, axis=1)))
-        return F.relu(y + (x if self.down is None else self.down(x)))
+        return relu(y + (x if self.down is None else self.down(x)))
 
 
 def relative_channels(in_channels: int) -> int:

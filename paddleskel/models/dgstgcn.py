@@ -10,6 +10,7 @@ from paddle import nn
 
 from paddleskel.models.registry import BACKBONES
 from paddleskel.models.stgcn import per_stage
+from paddleskel.nn.activation import relu
 from paddleskel.nn.block import Block, DataBN, DataBNType, plan_stages
 from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
 from paddleskel.nn.temporal import DEFAULT_BRANCHES, MultiBranchConv
@@ -18,7 +19,7 @@ from paddleskel.skeleton.layout import Layout
 
 RANDOM = GraphSpec("random", subsets=8)
 Pooling = Literal["T", "NA"]
-ACTIVATIONS = {"tanh": F.tanh, "relu": F.relu, "sigmoid": F.sigmoid, "softmax": lambda x: F.softmax(x, axis=-2)}
+ACTIVATIONS = {"tanh": F.tanh, "relu": relu, "sigmoid": F.sigmoid, "softmax": lambda x: F.softmax(x, axis=-2)}
 Activation = Literal["tanh", "relu", "sigmoid", "softmax"]
 
 
@@ -89,7 +90,7 @@ class DynamicGroupConv(nn.Layer):
 
     def forward(self, x):
         frames, joints = x.shape[2:]
-        value = F.relu(self.pre(x))
+        value = relu(self.pre(x))
         graph = self.graphs(x)
         if graph.shape[3] == 1:  # one graph for all frames
             value = value.reshape([-1, self.groups, self.width, frames, joints])
@@ -98,7 +99,7 @@ class DynamicGroupConv(nn.Layer):
             value = value.reshape([-1, self.groups, self.width, frames, 1, joints])
             y = paddle.matmul(value, graph).squeeze(4)
         y = self.post(y.reshape([-1, self.groups * self.width, frames, joints]))
-        return F.relu(y + (x if self.down is None else self.down(x)))
+        return relu(y + (x if self.down is None else self.down(x)))
 
 
 @BACKBONES

@@ -8,6 +8,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from paddleskel.models.registry import BACKBONES
+from paddleskel.nn.activation import relu
 from paddleskel.nn.block import DataBN
 from paddleskel.nn.conv import ConvBN, Init
 from paddleskel.nn.temporal import MultiScaleConv
@@ -38,7 +39,7 @@ class ScaleConv(nn.Layer):
 
     def forward(self, x):
         heard = [F.linear(x, graph) for graph in paddle.unbind(self.A + self.PA)]
-        return F.relu(self.mlp(paddle.concat(heard, axis=1)))
+        return relu(self.mlp(paddle.concat(heard, axis=1)))
 
 
 class WindowConv(nn.Layer):
@@ -125,7 +126,7 @@ class Stage(nn.Layer):
         self.tcn = MultiScaleConv(out_channels, out_channels, dropout=dropout, **inits)
 
     def forward(self, x):
-        return self.tcn(F.relu(self.sgcn(x) + sum(path(x) for path in self.gcn3d)))
+        return self.tcn(relu(self.sgcn(x) + sum(path(x) for path in self.gcn3d)))
 
 
 @BACKBONES

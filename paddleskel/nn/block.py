@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import paddle.nn.functional as F
 from paddle import nn
 
+from paddleskel.nn.activation import relu
 from paddleskel.nn.conv import ConvBN, Init
 
 DataBNType = Literal["VC", "MVC"]
@@ -95,4 +95,4 @@ class Block(nn.Layer):
         y = self.tcn(self.gcn(x))
         if self.has_residual:
             y = y + (x if self.residual is None else self.residual(x))
-        return F.relu(y)
+        return relu(y)

@@ -7,6 +7,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from paddleskel.nn.activation import relu
 from paddleskel.nn.conv import ConvBN, Init, bias_init, weight_init
 
 
@@ -81,4 +82,4 @@ class GraphConv(nn.Layer):
         y = self.bn(F.conv2d(paddle.concat(heard, axis=1), weight))
         if self.with_res:
             y = y + (x if self.down is None else self.down(x))
-        return F.relu(y)
+        return relu(y)

@@ -7,6 +7,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from paddleskel.nn.activation import relu
 from paddleskel.nn.conv import BiasedConv, ConvBN, Init, bias_init, temporal_conv
 
 # ST-GCN++: four dilated 3x1 convolutions, a 3x1 max pooling, a plain 1x1 convolution.
@@ -100,7 +101,7 @@ class Branches(nn.Layer):
             # every stride-th frame; pooling does it because the gradient of a strided slice is slow
             plain = F.max_pool2d(plain, 1, (self.stride, 1)) if self.stride > 1 else plain
             plain = plain if self.plain_bias is None else plain + self.plain_bias
-        opened = F.relu(self.open_bn(opened))
+        opened = relu(self.open_bn(opened))
         shares = _split(opened, [self.widths[i] for i in self.normed])
         if plain is not None:
             shares += _split(plain, [self.widths[i] for i in self.order[len(self.normed) :]])
@@ -159,7 +160,7 @@ class MultiBranchConv(nn.Layer):
 
     def forward(self, x):
         y = self.branches(x) if self.add_coeff is None else self._with_global_joint(x)
-        y = self.mix(F.relu(self.bn(y)))
+        y = self.mix(relu(self.bn(y)))
         return y if self.dropout is None else self.dropout(y)
 
     def _with_global_joint(self, x):
@@ -215,5 +216,5 @@ class MultiScaleConv(nn.Layer):
         y = self.bn(self.branches(x))
         if self.has_residual:
             y = y + (x if self.residual is None else self.residual(x))
-        y = F.relu(y) if self.activation else y
+        y = relu(y) if self.activation else y
         return y if self.dropout is None else self.dropout(y)
