@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import re
+import resource
 import struct
 import zipfile
 
@@ -275,4 +276,17 @@ def test_reading_under_a_limit_leaves_it_as_it_was(tmp_path):
     path.write_bytes(b"\x80\x02]r\xff\xff\xff\x7f.")
     with pytest.raises(UserError):
         read_pickle(path)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_readers_in_several_threads_leave_no_limit_behind():
+    """A limit that ends after another has begun must not be what that one restores."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    first, second = trust.limited_memory(0), trust.limited_memory(2**20)
+    first.__enter__()
+    small = resource.getrlimit(resource.RLIMIT_DATA)
+    second.__enter__()
+    assert resource.getrlimit(resource.RLIMIT_DATA)[0] > small[0] or small == before
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before

@@ -1,5 +1,6 @@
 """The remaining commands."""
 
+import os
 import pickle
 import re
 import subprocess
@@ -48,11 +49,19 @@ def test_launchers_explain_themselves():
         assert done.stderr.startswith(f"usage: tools/{script} CONFIG")
 
 
+def test_reproduce_explains_itself(tmp_path):
+    script = ["bash", ROOT / "tools" / "reproduce.sh"]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Repeat the results of docs/results.md: tools/reproduce.sh nwucla")
+    environment = {**os.environ, "DATA": str(tmp_path / "absent.pkl")}
+    done = subprocess.run([*script, "nwucla"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert "absent.pkl: no such file" in done.stderr
+
+
 def test_launchers_run_one_process(toy_options, tmp_path):
     """dist_train.sh CONFIG 1 ..., then dist_test.sh CONFIG WEIGHTS 1."""
-    import os
-    import sys
-
     environment = {**os.environ, "PYTHON": sys.executable}
     config = "configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml"
     options = [*toy_options, "-o", f"output_dir={tmp_path}", "-o", "epochs=1", "--max_iters", "2"]

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import os
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,8 @@ except ImportError:  # Windows
 
 _BASE, _PER_BYTE = 512 * 2**20, 64  # many small Python objects take some 60 bytes for one in the file
 _trusting = False
+_lock = threading.Lock()
+_readers: list[tuple[int, int]] = []  # the limits that the first of the readers at work found
 
 
 def trust_files(trust: bool = True) -> None:
@@ -64,22 +67,36 @@ def limited_memory(size: int) -> Iterator[None]:
     """Let a reader allocate no more than the `allowance` of its file; beyond that it meets a MemoryError.
 
     The operating system enforces it (Linux), so that no opcode and no decompressor needs to be trusted. Where it does
-    not, or a lower limit is set already, this does nothing.
+    not, or a lower limit is set already, this does nothing. The limit is the process's: readers in several threads
+    share the largest of theirs, and the last one takes it away.
     """
-    try:
-        used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-        old, wanted = resource.getrlimit(resource.RLIMIT_DATA), used + allowance(size)
-    except (OSError, AttributeError, ValueError, IndexError):
-        yield
-        return
-    if _trusting or (old[0] != resource.RLIM_INFINITY and old[0] < wanted):
+    if _trusting or not _enter(size):
         yield
         return
     try:
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted, old[1]))
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, old)
+        with _lock:
+            found = _readers.pop()
+            if not _readers:
+                resource.setrlimit(resource.RLIMIT_DATA, found)
+
+
+def _enter(size: int) -> bool:
+    """Set the limit for one more reader; False where none can be set, or a lower one is."""
+    with _lock:
+        try:
+            used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+            now, wanted = resource.getrlimit(resource.RLIMIT_DATA), used + allowance(size)
+        except (OSError, AttributeError, ValueError, IndexError):
+            return False
+        found = _readers[0] if _readers else now
+        if found[0] != resource.RLIM_INFINITY and found[0] < wanted:
+            return False
+        limit = max(now[0], wanted) if _readers else wanted
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, found[1]))
+        _readers.append(found)
+        return True
 
 
 def check_zip(archive: zipfile.ZipFile, path: str | Path) -> None:
