@@ -30,7 +30,9 @@ def build(name="STGCNPlusPlus", layout="coco", classes=7, **options):
     """A small network with weights that tell every position apart."""
     spec = {"backbone": {"name": name, **(options or NETWORKS[name])}, "head": "GCNHead"}
     model = build_model(spec, load_layout(layout), classes)
-    model.set_state_dict({name: paddle.to_tensor(fill(name, p.shape)) for name, p in model.state_dict().items()})
+    theirs = lambda name: name.replace("._mean", ".running_mean").replace("._variance", ".running_var")
+    state = {name: paddle.to_tensor(fill(theirs(name), p.shape)) for name, p in model.state_dict().items()}
+    model.set_state_dict(state)
     model.eval()
     return model
 
