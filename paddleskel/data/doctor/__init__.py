@@ -10,9 +10,10 @@ import numpy as np
 
 from paddleskel.data.annotation import AnnotationFile, parse_annotation
 from paddleskel.data.clip import Clip
-from paddleskel.data.doctor.checks import CHECKS
 from paddleskel.data.doctor.findings import KINDS, Context, Finding
 from paddleskel.data.doctor.measures import Measures, measure
+from paddleskel.data.doctor.pose_checks import POSE_CHECKS
+from paddleskel.data.doctor.set_checks import SET_CHECKS
 from paddleskel.errors import UserError
 from paddleskel.skeleton.layout import Layout
 
@@ -63,7 +64,7 @@ def examine(
         )
         for kind, found in bad.items()
     ]
-    for check in CHECKS:
+    for check in (*POSE_CHECKS, *SET_CHECKS):
         findings += check(context)
     findings.sort(key=lambda finding: _ORDER[finding.level])
     return Report(file.path, findings, summarize(context, len(file.annotations)), context.measures)

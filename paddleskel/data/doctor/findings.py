@@ -1,6 +1,6 @@
 """What the doctor knows about a file, and what it says about it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -112,3 +112,16 @@ class Context:
     num_classes: int | None = None
     image_sizes_needed: bool = True
     all_ids: list[str] = field(default_factory=list)
+
+    def some(self, kind: str, test: Callable[[Measures], bool], text: str) -> Iterator[Finding]:
+        """A finding for the samples that a test holds for; `{n}` and `{all}` in the text are their numbers."""
+        found = [item for item in self.measures if test(item)]
+        if found:
+            yield Finding(kind, text.format(n=len(found), all=len(self.measures)), names_of(found))
+
+
+Check = Callable[[Context], Iterator[Finding]]  # looks at one side of the data
+
+
+def names_of(found: Sequence[Measures]) -> tuple[str, ...]:
+    return tuple(item.id for item in found)

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from paddleskel.data.clip import Clip
-from paddleskel.data.doctor import checks
 from paddleskel.data.doctor.findings import Context, Finding
 from paddleskel.data.doctor.measures import measure
+from paddleskel.data.doctor.pose_checks import empty_samples, joints, picture, scores, space, teleports
 from paddleskel.data.store import ids_of, labels_of
 from paddleskel.errors import UserError
 
 SAMPLES = 200  # clips that are measured, spread evenly over the split
 RUINOUS = ("swapped-size", "not-pixels", "score-as-z", "empty", "frozen")  # where they hold for most samples
-_CHECKS = (checks.empty_samples, checks.joints, checks.picture, checks.space, checks.scores, checks.teleports)
+_CHECKS = (empty_samples, joints, picture, space, scores, teleports)
 
 
 def quick_check(

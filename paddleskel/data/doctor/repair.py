@@ -8,8 +8,9 @@ import numpy as np
 
 from paddleskel.data.annotation import AnnotationFile, parse_annotation
 from paddleskel.data.doctor import finite, trimmed
-from paddleskel.data.doctor.checks import OUTSIDE, split_pairs
 from paddleskel.data.doctor.measures import measure
+from paddleskel.data.doctor.pose_checks import OUTSIDE
+from paddleskel.data.doctor.set_checks import split_pairs
 from paddleskel.errors import UserError
 
 Item = dict[str, Any]
