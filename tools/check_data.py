@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from paddleskel.data.annotation import AnnotationFile, read_annotations
 from paddleskel.data.doctor import Report, examine
 from paddleskel.data.doctor.repair import repair
-from paddleskel.data.prepare import write_annotations
 from paddleskel.data.sources import read_poses
 from paddleskel.data.store import Store, is_store
+from paddleskel.data.writing import write_annotations
 from paddleskel.errors import exit_code
 from paddleskel.files import write_atomically
 from paddleskel.skeleton.layout import Layout, guess_layout, load_layout

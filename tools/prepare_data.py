@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddleskel.data.annotation import read_annotations
 from paddleskel.data.convert import Recipe, convert
-from paddleskel.data.prepare import dump_portably, merge, write_annotations
 from paddleskel.data.sources import SOURCES, ReadOptions
 from paddleskel.data.sources.openpose import write_openpose
 from paddleskel.data.sources.toy import make_toy
 from paddleskel.data.store import Store, is_store
 from paddleskel.data.store_files import stamp_of, store_annotations
 from paddleskel.data.trust import TrustFlag
+from paddleskel.data.writing import dump_portably, merge, write_annotations
 from paddleskel.errors import UserError, exit_code
 from paddleskel.files import atomic_file, make_folder, write_atomically
 from paddleskel.skeleton.layout import load_layout

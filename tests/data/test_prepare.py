@@ -7,6 +7,7 @@ import pytest
 
 from paddleskel.data import prepare
 from paddleskel.data.annotation import AnnotationFile, read_annotations
+from paddleskel.data.writing import merge, write_annotations
 from paddleskel.errors import UserError
 from paddleskel.skeleton.layout import load_layout
 from paddleskel.skeleton.remap import match_joints, remap
@@ -150,27 +151,27 @@ def file_of(path, items, names, splits):
 def test_merging_matches_classes_by_name_and_renames_clashing_ids():
     a = file_of("x/a.pkl", samples(2), ["p", "q", "r"], {"train": ["S0/clip0"], "val": ["S1/clip1"]})
     b = file_of("x/b.pkl", samples(2)[1:], ["r", "q"], {"train": ["S1/clip1"]})
-    content = prepare.merge([a, b])
+    content = merge([a, b])
     assert ids(content["annotations"]) == ["S0/clip0", "a/S1/clip1", "b/S1/clip1"]
     assert [item["label"] for item in content["annotations"]] == [0, 1, 1]
     assert content["class_names"] == ["p", "q", "r"]
     assert content["split"] == {"train": ["S0/clip0", "b/S1/clip1"], "val": ["a/S1/clip1"]}
     with pytest.raises(UserError, match="has no class names"):
-        prepare.merge([a, file_of("c.pkl", samples(1), None, {})])
+        merge([a, file_of("c.pkl", samples(1), None, {})])
     other = [{**samples(1)[0], "keypoint": np.ones((1, 5, 25, 3))}]
     with pytest.raises(UserError, match="need --remap"):
-        prepare.merge([a, file_of("c.pkl", other, ["p"], {})])
+        merge([a, file_of("c.pkl", other, ["p"], {})])
 
 
 def test_an_id_twice_is_not_written(tmp_path):
     with pytest.raises(UserError, match="1 ids stand for several samples"):
-        prepare.write_annotations(tmp_path / "a.pkl", {"split": {}, "annotations": samples(1) * 2})
+        write_annotations(tmp_path / "a.pkl", {"split": {}, "annotations": samples(1) * 2})
     assert not list(tmp_path.iterdir())
 
 
 def test_any_numpy_can_read_what_is_written(tmp_path):
     item = {**samples(1)[0], "label": np.int64(2), "keypoint": np.ones((1, 5, 17, 2), np.float16)}
-    prepare.write_annotations(tmp_path / "a.pkl", {"split": {}, "annotations": [item]})
+    write_annotations(tmp_path / "a.pkl", {"split": {}, "annotations": [item]})
     assert b"numpy._core" not in (tmp_path / "a.pkl").read_bytes()
     assert read_annotations(tmp_path / "a.pkl").annotations[0]["label"] == 2
     assert pickle.loads(pickle.dumps(np.ones(3))).sum() == 3  # and everything is as it was
