@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from paddleskel.data import prepare
 from paddleskel.data.annotation import read_annotations
+from paddleskel.data.doctor import read_sample
 from paddleskel.data.prepare import Annotation, Splits
 from paddleskel.data.sources import ReadOptions, find_source, ntu, nw_ucla, read_poses
 from paddleskel.errors import UserError
@@ -70,7 +71,9 @@ def convert(paths: Sequence[str], recipe: Recipe) -> dict[str, Any]:
     annotations, kinds = [], set()
     for path in paths:
         kinds.add(find_source(Path(path), recipe.source).name)
-        annotations += read_poses(path, recipe.source, None, recipe.options)
+        annotations += _readable(read_poses(path, recipe.source, None, recipe.options), path, recipe.options.problems)
+    if not annotations:
+        raise UserError(f"{recipe.options.problems[0]}; no sample is left")
     recipe.notes += recipe.options.problems
     file = read_annotations(paths[0]) if kinds == {"pickle"} and Path(paths[0]).is_file() and len(paths) == 1 else None
     table = prepare.read_table(recipe.labels) if recipe.labels else None
@@ -85,6 +88,22 @@ def convert(paths: Sequence[str], recipe: Recipe) -> dict[str, Any]:
     splits = _split(annotations, recipe, kinds, table, file.splits if file else {})
     content = {"split": splits, "annotations": annotations}
     return content | ({"class_names": class_names} if class_names else {})
+
+
+def _readable(annotations: list[Any], path: str, problems: list[str]) -> list[Annotation]:
+    """The samples whose poses can be read, their ids as text; what is wrong with the others is noted.
+
+    Labels are not looked at, nor is what `tools/check_data.py --fix` mends.
+    """
+    kept = []
+    for number, item in enumerate(annotations):
+        fields = dict(item) if isinstance(item, Mapping) else {}
+        clip, problem = read_sample({**fields, "label": None} if fields else item)
+        if clip is None:
+            problems.append(f"{path}: sample '{fields.get('frame_dir', number)}' left out: {problem[1]}")
+        else:
+            kept.append({**fields, "frame_dir": clip.id or str(number)})
+    return kept
 
 
 def _label(

@@ -18,7 +18,8 @@ from paddleskel.files import make_folder
 
 def store_annotations(file: AnnotationFile, path: Path, source: Mapping[str, Any] | None = None) -> None:
     """Write an annotation file's samples as a store."""
-    half = all(np.asarray(item.get("keypoint")).dtype == np.float16 for item in file.annotations)
+    points = (item.get("keypoint") if isinstance(item, Mapping) else None for item in file.annotations)
+    half = all(getattr(array, "dtype", None) == np.float16 for array in points)
     clips = (parse_annotation(item, file.path, need_label=False) for item in file.annotations)
     write_store(path, clips, file.splits, file.class_names, np.dtype(np.float16 if half else np.float32), source)
 

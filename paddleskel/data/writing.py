@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from paddleskel.data.annotation import AnnotationFile
+from paddleskel.data.doctor import read_sample
 from paddleskel.errors import UserError
 from paddleskel.files import atomic_file
 
@@ -24,8 +25,11 @@ def merge(files: Sequence[AnnotationFile]) -> dict[str, Any]:
     the same in all of them. An id that stands in two files gets its file's name in front.
 
     Raises:
-        UserError: different numbers of joints or coordinates, or class names in some files only.
+        UserError: a sample that cannot be read, different numbers of joints or coordinates, or class names in some
+            files only.
     """
+    for file in files:
+        _check_samples(file)
     named = [file for file in files if file.class_names]
     if named and len(named) < len(files):
         bare = next(file for file in files if not file.class_names)
@@ -53,6 +57,20 @@ def merge(files: Sequence[AnnotationFile]) -> dict[str, Any]:
     if twice:
         raise UserError(f"merge: '{twice[0]}' stands in one file twice, or two files have the same name")
     return {"split": splits, "annotations": annotations} | ({"class_names": names} if named else {})
+
+
+def _check_samples(file: AnnotationFile) -> None:
+    """What `tools/check_data.py --fix` mends may stand in it; what cannot be read at all may not."""
+    for item in file.annotations:
+        clip, problem = read_sample(item)
+        if clip is None:
+            name = _id(item) if isinstance(item, Mapping) else ""
+            raise UserError(
+                f"{file.path}: sample '{name}': {problem[1]}; leave it out first (tools/check_data.py --fix)"
+            )
+        if file.class_names and clip.label >= len(file.class_names):
+            count = len(file.class_names)
+            raise UserError(f"{file.path}: sample '{clip.id}': label {clip.label}, but there are {count} class names")
 
 
 def _id(item: Mapping[str, Any]) -> str:

@@ -247,6 +247,30 @@ def test_mistakes_leave_nothing_written(run, poses, tmp_path, flags, problem):
     assert not (tmp_path / "mine.pkl").exists()
 
 
+def test_samples_of_a_pickle_that_cannot_be_read_are_left_out_and_named(run, toy_file, tmp_path):
+    content = pickle.loads(toy_file.read_bytes())
+    del content["annotations"][3]["keypoint"]
+    content["annotations"][5] = 7
+    content["annotations"][8]["filename"] = content["annotations"][8].pop("frame_dir")
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps(content))
+    result = run("prepare_data", "pickle", tmp_path / "bad.pkl", "-o", tmp_path / "good.pkl")
+    assert result.code == 0, result.err
+    assert "bad.pkl: sample 'S001R002A002' left out: no 'keypoint'" in result.err
+    assert "bad.pkl: sample '5' left out: an annotation must be a mapping, found a int" in result.err
+    assert len(read_annotations(tmp_path / "good.pkl").annotations) == 94
+
+
+@pytest.mark.parametrize("command", ["pickle", "store", "merge"])
+def test_pickles_of_something_else_are_refused(run, toy_file, tmp_path, command):
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps([1, 2]))
+    files = [toy_file, tmp_path / "bad.pkl"] if command == "merge" else [tmp_path / "bad.pkl"]
+    result = run("prepare_data", command, *files, "-o", tmp_path / "out")
+    assert result.code == 2
+    assert "bad.pkl: " in result.err
+    assert "an annotation must be a mapping, found a int" in result.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_pickles_keep_their_splits(run, toy_file, tmp_path):
     assert run("prepare_data", "pickle", toy_file, "-o", tmp_path / "copy.pkl").code == 0
     original = pickle.loads(toy_file.read_bytes())

@@ -147,6 +147,7 @@ def test_bad_lines_are_named(exported, run, text, said, tmp_path):
         ("@none.txt", "", "none.txt: no such file"),
         ("a.npz", None, "a.npz: not a pose format that is known here"),
         ("a.json", b"\xff", "a.json: not a pose format that is known here"),
+        ("a.pkl", pickle.dumps([1, 2]), "a.pkl: an annotation must be a mapping, found a int"),
     ],
 )
 def test_inputs_that_hold_nothing_are_named(exported, run, name, content, said, tmp_path):

@@ -76,7 +76,8 @@ def read_poses(
         options: persons, image size and so on; what could not be read is noted in `options.problems`.
 
     Returns:
-        Annotations as in an annotation file (see data/annotation.py), without labels where the format has none.
+        Annotations as in an annotation file (see data/annotation.py), without labels where the format has none; those
+        of annotation pickles as they are, whatever is wrong with them.
 
     Raises:
         UserError: unknown format, nothing that could be read, or a layout whose joints the format lacks.
@@ -91,7 +92,9 @@ def read_poses(
         more = f" (and {len(why) - 1} more problems)" if len(why) > 1 else ""
         raise UserError(f"{why[0]}{more}" if why else f"{path}: no pose sequence in it")
     if layout is not None:
-        annotations = [remap_annotation(item, layout, str(path)) for item in annotations]
+        annotations = [
+            remap_annotation(item, layout, str(path)) if isinstance(item, Mapping) else item for item in annotations
+        ]
     return annotations
 
 
