@@ -51,12 +51,16 @@ class TeacherSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """MODEL: the network, its loss, and what it learns from besides the labels."""
+    """MODEL: the network, its loss, and what it learns from besides the labels.
+
+    recompute: in training, keep the inputs of the network's blocks alone and compute the rest again for the gradient.
+    """
 
     backbone: Annotated[dict, ComponentOf(BACKBONES, ("layout",))]
     head: Annotated[dict, ComponentOf(HEADS, ("in_channels", "num_classes"))]
     loss: Annotated[dict, ComponentOf(LOSSES, ("class_counts",))]
     teacher: TeacherSettings | None = None
+    recompute: bool = False
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,13 @@ def announce(log: Log, settings: Settings, config: dict, model: nn.Layer, sample
         log.line("note: each process normalises over its own part of a batch; sync_bn: true normalises over all of it")
 
 
-def check_precision(settings: Settings) -> None:
-    """Raise a UserError for a half type that the device has no kernels for."""
+def check_abilities(settings: Settings) -> None:
+    """Raise a UserError for what the device or the number of processes forbids."""
+    if settings.MODEL.recompute and distributed.world_size() > 1:
+        raise UserError(
+            "MODEL.recompute: works in one process only, as Paddle's exchange takes each gradient to be ready once; "
+            "train with one process, or with smaller batches in each (DATASET.batch_size)"
+        )
     if settings.amp and half_type(settings.amp_dtype) == "float16" and not paddle.get_device().startswith("gpu"):
         raise UserError("amp_dtype: float16 needs a GPU; on a CPU, mixed precision is bfloat16 (auto)")
 

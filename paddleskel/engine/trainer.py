@@ -38,7 +38,7 @@ from paddleskel.engine.settings import Settings
 from paddleskel.engine.start import (
     announce,
     announce_start,
-    check_precision,
+    check_abilities,
     kept_step,
     learning_rate_scale,
     overfit_verdict,
@@ -47,6 +47,7 @@ from paddleskel.engine.stopping import StopRequest
 from paddleskel.errors import UserError
 from paddleskel.files import make_folder, write_atomically
 from paddleskel.models.checkpoint import load_into
+from paddleskel.nn.recompute import recompute_blocks
 from paddleskel.runtime import make_deterministic, seed_everything
 
 
@@ -76,7 +77,7 @@ def train(
         make_deterministic()
     if settings.early_stop and not validate:
         raise UserError("early_stop: looks at the validation score, so it needs --validate")
-    check_precision(settings)
+    check_abilities(settings)
     model = build_network(settings)
     for part in ("train", "valid") if validate else ("train",):
         pipeline_of(settings, part)  # a mistake in it shows before data are read
@@ -117,6 +118,8 @@ def train(
         epochs=settings.epochs,
         steps_per_epoch=math.ceil(steps / rule.accumulate),
     )
+    if settings.MODEL.recompute:
+        recompute_blocks(model.backbone.blocks)
     optimizer = build_optimizer(model, rule.momentum, rule.use_nesterov, rule.weight_decay, rule.grad_clip)
     scaler = paddle.amp.GradScaler(enable=settings.amp is not None and half == "float16")
     if settings.amp == "O2":

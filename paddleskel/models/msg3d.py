@@ -178,6 +178,11 @@ class MSG3D(nn.Layer):
                 )
             )
 
+    @property
+    def blocks(self) -> nn.LayerList:
+        """What the other networks call their stages."""
+        return self.stages
+
     def forward(self, x):
         x = self.data_bn(x)
         for stage in self.stages:
