@@ -13,11 +13,20 @@ import random
 import re
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
 _THREAD_WARNING = ("OMP_NUM_THREADS set to", "PLEASE USE OMP_NUM_THREADS WISELY")
+
+
+def cpuinfo() -> str:
+    """Return the text of /proc/cpuinfo, "" on systems without it."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def mkl_cpu_type(cpuinfo: str) -> str | None:
@@ -50,9 +59,8 @@ def prepare_environment() -> None:
     """Set the environment paddle reads on import. Does nothing once paddle is loaded, and never over a user's value."""
     if "paddle" in sys.modules:
         return
-    with contextlib.suppress(OSError):
-        if cpu_type := mkl_cpu_type(open("/proc/cpuinfo", encoding="utf-8").read()):
-            os.environ.setdefault("MKL_DEBUG_CPU_TYPE", cpu_type)
+    if cpu_type := mkl_cpu_type(cpuinfo()):
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", cpu_type)
     local_ranks = int(os.environ.get("PADDLE_LOCAL_SIZE", "1") or 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // local_ranks)))
     os.environ.setdefault("GLOG_minloglevel", "2")  # paddle's C++ chatter; errors still come as exceptions

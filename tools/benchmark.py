@@ -7,7 +7,8 @@
     python tools/benchmark.py data                                pipelines from pickles and stores, memory of workers
     python tools/benchmark.py startup                             seconds to the first step and the first answer
     python tools/benchmark.py memory                              peak memory of a step against the batch size
-    python tools/benchmark.py scaling                             a step's time against frames, joints, persons, batch
+    python tools/benchmark.py scaling --plot FILE.png             a step's time against frames, joints, persons, batch,
+                                                                  classes, processes
 
 Every implementation runs in a process of its own on the same cores, in turns, for several rounds; the table gives the
 median, the slowest and the fastest round, and ratios of rounds. --stock adds this project in Paddle's own environment.
@@ -91,23 +92,28 @@ def steps(flags: argparse.Namespace) -> list[dict]:
 
 
 def infer(flags: argparse.Namespace) -> list[dict]:
-    return ways({engine: engine for engine in ENGINES}, 1, "one clip, clips/s", flags)
+    """One clip on every engine; in bfloat16 too where the processor has units for it."""
+    kinds: dict[str, dict] = {engine: {"kind": engine} for engine in ENGINES}
+    if runtime.has_bfloat16(runtime.cpuinfo()):
+        kinds["openvino bf16"] = {"kind": "openvino", "precision": "bf16"}
+    return ways(kinds, 1, "one clip, clips/s", flags)
 
 
 def clips(flags: argparse.Namespace) -> list[dict]:
     """test: ten clips in one pass against ten passes."""
-    return ways({"together": "test", "one by one": "separate"}, 10, "samples of 10 clips/s", flags)
+    kinds = {"together": {"kind": "test"}, "one by one": {"kind": "separate"}}
+    return ways(kinds, 10, "samples of 10 clips/s", flags)
 
 
-def ways(kinds: dict[str, str], batch: int, unit: str, flags: argparse.Namespace) -> list[dict]:
-    """Compare ways to compute the same, {label: kind of step}; those that do not work here are left out."""
+def ways(kinds: dict[str, dict], batch: int, unit: str, flags: argparse.Namespace) -> list[dict]:
+    """Compare ways to compute the same, {label: what changes of the step}; those that do not work here are left out."""
     rows = []
     for subject in subjects(flags.what, batch, flags):
         print(f"{subject.network} {subject.layout}, {unit}")
         found, failures = [], []
         for label, kind in kinds.items():
             try:
-                found.append((label, Worker(OURS, subject._replace(kind=kind).name, flags.threads)))
+                found.append((label, Worker(OURS, subject._replace(**kind).name, flags.threads)))
             except UserError as error:
                 failures.append(error)
                 print(f"  {label}: left out: {error}")
@@ -132,10 +138,10 @@ def memory(flags: argparse.Namespace) -> list[dict]:
     for subject in subjects("train", flags.batch_size, flags):
         print(f"training {subject.network} {subject.layout}, peak resident MiB")
         for batch in (4, 8, 16, 32):
-            name = subject._replace(batch=batch).name
-            found = []
-            for label, worker in workers(name, flags):
-                found.append({"who": label, "step": name, "peak_mib": worker.run(0)["peak_mib"]})
+            sized, found = subject._replace(batch=batch), []
+            again = ("recomputing", Worker(OURS, sized._replace(recompute=1).name, flags.threads))
+            for label, worker in [*workers(sized.name, flags), again]:
+                found.append({"who": label, "step": worker.name, "peak_mib": worker.run(0)["peak_mib"]})
                 worker.close()
             print(f"  batch {batch:>3}: " + ", ".join(f"{one['who']} {one['peak_mib']:.0f}" for one in found))
             rows += found
@@ -151,6 +157,15 @@ def scaling(flags: argparse.Namespace) -> list[dict]:
         for one in found:
             print(f"  {one['size']:>5}: {one['seconds'] * 1e3:>9.1f} ms {one['peak_mib']:>7.0f} MiB")
         rows.append({"what": what, "step": subject.name, "exponent": studies.exponent(found), "rows": found})
+    counts = [count for count in (1, 2, 4, 8, 16) if count <= flags.threads]
+    found = studies.processes(counts)
+    print("training of the toy config against processes that share the cores")
+    for one in found:
+        print(f"  {one['size']:>5}: {one['clips_per_second']:>9.1f} clips/s")
+    rows.append({"what": "processes", "step": "toy config", "rows": found})
+    if flags.plot:
+        studies.draw(rows, Path(flags.plot))
+        print(f"wrote {flags.plot}")
     return rows
 
 
@@ -197,6 +212,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--stock", action="store_true", help="compare with Paddle's own environment")
     add("--peer", metavar="MODULE|FILE.py", help="compare with another implementation")
     add("--peer-python", default=sys.executable, metavar="PYTHON", help="the peer's interpreter (default: this one)")
+    add("--plot", metavar="FILE.png", help="scaling: draw the curves")
     add("--json", metavar="FILE", help="write the figures to a file too")
     flags = parser.parse_args(arguments)
     for name in ("batch_size", "frames", "persons", "threads", "rounds", "samples", "workers"):

@@ -8,12 +8,9 @@ from paddleskel import runtime
 
 def processor() -> str:
     """The processor's name, as the system gives it."""
-    try:
-        for line in open("/proc/cpuinfo", encoding="utf-8"):
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
+    for line in runtime.cpuinfo().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
 
@@ -25,10 +22,6 @@ def describe(threads: int) -> dict[str, str | int]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    try:
-        setting = runtime.mkl_cpu_type(open("/proc/cpuinfo", encoding="utf-8").read())
-    except OSError:
-        setting = None
     return {
         "processor": processor(),
         "cores": runtime.available_cores(),
@@ -36,5 +29,5 @@ def describe(threads: int) -> dict[str, str | int]:
         "python": platform.python_version(),
         "system": platform.system(),
         **versions,
-        "MKL_DEBUG_CPU_TYPE": setting or "-",
+        "MKL_DEBUG_CPU_TYPE": runtime.mkl_cpu_type(runtime.cpuinfo()) or "-",
     }

@@ -1,5 +1,7 @@
 """Measurements that are more than a step in rounds: start-up, and cost against size."""
 
+import io
+import json
 import math
 import statistics
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 from paddleskel.benchmark.rounds import ROOT, Worker, run_rounds
 from paddleskel.benchmark.subjects import Subject
 from paddleskel.errors import UserError
+from paddleskel.files import write_atomically
 
 CONFIG = "configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml"
 
@@ -66,6 +69,7 @@ SWEEPS = {
     "frames": ((50, 100, 200, 300), lambda subject, size: subject._replace(frames=size)),
     "persons": ((1, 2, 4, 6), lambda subject, size: subject._replace(persons=size)),
     "batch": ((4, 8, 16, 32), lambda subject, size: subject._replace(batch=size)),
+    "classes": ((10, 60, 120, 400), lambda subject, size: subject._replace(classes=size)),
     "joints": (
         ("coco", "nturgb+d", "mediapipe_pose", "coco_wholebody"),
         lambda subject, layout: subject._replace(layout=layout),
@@ -92,6 +96,53 @@ def sweep(what: str, subject: Subject, threads: int, rounds: int, seconds: float
         worker.close()
         rows.append({"size": joints_of(size), "seconds": 1 / series.median, "peak_mib": series.peak_mib})
     return rows
+
+
+def processes(counts: Sequence[int], steps: int = 40) -> list[dict[str, float]]:
+    """Training speed of the toy config with 1, 2, ... processes that share the cores and exchange gradients.
+
+    Returns {"size", "seconds", "clips_per_second"} for each number; seconds are those of a step of 16 clips in all.
+    """
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        toy = Path(folder) / "toy.pkl"
+        _run([sys.executable, "tools/prepare_data.py", "toy", "--subjects", "12", "--repeats", "3", "--out", str(toy)])
+        for count in counts:
+            options = [f"DATASET.{part}.file={toy}" for part in ("train", "valid", "test")]
+            options += [f"output_dir={folder}/run{count}", "epochs=1", f"DATASET.batch_size={16 // count}"]
+            options += [f"max_iters={steps}", "log_interval=1000"]
+            launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(count)] if count > 1 else []
+            words = [word for option in options for word in ("-o", option)]
+            _run([sys.executable, *launch, "main.py", "-c", CONFIG, *words])
+            record = json.loads(Path(folder, f"run{count}", "metrics.jsonl").read_text().splitlines()[-1])
+            speed = record["clips_per_second"]
+            rows.append({"size": count, "seconds": 16 / speed, "clips_per_second": speed})
+    return rows
+
+
+def draw(sweeps: Sequence[dict], path: Path) -> None:
+    """Plot a step's time against each size, beside a line in proportion to the size; write a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    size = (3.2 * len(sweeps), 3.2)
+    figure, axes = pyplot.subplots(1, len(sweeps), figsize=size, layout="constrained", squeeze=False)
+    for axis, sweep_ in zip(axes[0], sweeps):
+        sizes = [row["size"] for row in sweep_["rows"]]
+        times = [1000 * row["seconds"] for row in sweep_["rows"]]
+        linear = [times[-1] * size / sizes[-1] for size in sizes]
+        axis.plot(sizes, times, marker="o", label="measured")
+        axis.plot(sizes, linear, linestyle="--", color="gray", label="in proportion")
+        axis.set(xlabel=sweep_["what"], ylim=0)
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("ms a step")
+    axes[0][0].legend()
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110)
+    pyplot.close(figure)
+    write_atomically(path, image.getvalue())
 
 
 def exponent(rows: Sequence[dict[str, float]]) -> float:

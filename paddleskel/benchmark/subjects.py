@@ -8,6 +8,9 @@
     matmul/2048                           a product of two square matrices
     copy/64                               a copy of that many MiB
 
+A fifth part of a network step's name says what is unlike the default: train/.../16x2x100/classes=400,recompute=1
+(classes of the last layer; blocks computed again for the gradient), openvino/.../1x2x100/precision=bf16.
+
 A name that starts with "stock:" runs in Paddle's environment as a plain `import paddle` finds it.
 """
 
@@ -22,7 +25,6 @@ import numpy as np
 from paddleskel import runtime
 
 Step = Callable[[], object]
-NUM_CLASSES = 60
 
 
 class Subject(NamedTuple):
@@ -34,15 +36,23 @@ class Subject(NamedTuple):
     batch: int
     persons: int
     frames: int
+    classes: int = 60
+    recompute: int = 0
+    precision: str = "fp32"
 
     @property
     def name(self) -> str:
-        return f"{self.kind}/{self.network}/{self.layout}/{self.batch}x{self.persons}x{self.frames}"
+        name = f"{self.kind}/{self.network}/{self.layout}/{self.batch}x{self.persons}x{self.frames}"
+        unusual = [f"{key}={getattr(self, key)}" for key, usual in self._field_defaults.items()
+                   if getattr(self, key) != usual]  # fmt: skip
+        return "/".join([name, ",".join(unusual)]) if unusual else name
 
     @classmethod
     def parse(cls, name: str) -> "Subject":
-        kind, network, layout, size = name.split("/")
-        return cls(kind, network, layout, *map(int, size.split("x")))
+        kind, network, layout, size, *unusual = name.split("/")
+        extra = dict(part.split("=") for part in unusual[0].split(",")) if unusual else {}
+        extra = {key: type(cls._field_defaults[key])(value) for key, value in extra.items()}
+        return cls(kind, network, layout, *map(int, size.split("x")), **extra)
 
 
 def build(name: str) -> Step:
@@ -86,7 +96,11 @@ def _network(subject: Subject):
 
     paddle.seed(0)
     layout = load_layout(subject.layout)
-    model = build_model({"backbone": _backbone(subject), "head": "GCNHead"}, layout, NUM_CLASSES)
+    model = build_model({"backbone": _backbone(subject), "head": "GCNHead"}, layout, subject.classes)
+    if subject.recompute:
+        from paddleskel.nn.recompute import recompute_blocks
+
+        recompute_blocks(model.backbone.blocks)
     return model, [subject.batch, subject.persons, subject.frames, layout.num_joints, 3]
 
 
@@ -104,7 +118,7 @@ def network_step(subject: Subject) -> Step:
     from paddleskel.engine.optim import build_optimizer
 
     model, shape = _network(subject)
-    inputs, labels = paddle.randn(shape), paddle.randint(0, NUM_CLASSES, [subject.batch])
+    inputs, labels = paddle.randn(shape), paddle.randint(0, subject.classes, [subject.batch])
     optimizer = build_optimizer(model, 0.9, True, 5e-4, None)
     optimizer.set_lr(0.01)
 
@@ -162,11 +176,11 @@ def engine_step(subject: Subject) -> Step:
     model.eval()
     folder = tempfile.TemporaryDirectory()
     engine = engine_kind(subject.kind)
-    written = write_paddle(fold(model), shape[1:], NUM_CLASSES, Path(folder.name) / "inference")
+    written = write_paddle(fold(model), shape[1:], subject.classes, Path(folder.name) / "inference")
     if "onnx" in engine.formats:
         written = write_onnx(written, Path(folder.name), {}, 13, "logits")
     files = [Path(folder.name) / name for name in written.files]
-    run = engine.make(files, EngineOptions(threads=int(os.environ["OMP_NUM_THREADS"])))
+    run = engine.make(files, EngineOptions(threads=int(os.environ["OMP_NUM_THREADS"]), precision=subject.precision))
     inputs = np.random.RandomState(0).randn(*shape).astype(np.float32)
 
     def step(_keep=folder) -> None:

@@ -1,8 +1,6 @@
 """What a run says before its first step, and what it makes of where it comes from."""
 
-import contextlib
 import math
-from pathlib import Path
 from typing import Any
 
 import paddle
@@ -16,7 +14,7 @@ from paddleskel.engine.progress import Progress, SavedRun
 from paddleskel.engine.saving import changes
 from paddleskel.engine.settings import OptimizerSettings, Settings
 from paddleskel.errors import UserError
-from paddleskel.runtime import has_bfloat16
+from paddleskel.runtime import cpuinfo, has_bfloat16
 
 _ORDER = ("train_data", "batch", "steps", "config.seed", "config.DATASET.drop_last", "config.OPTIMIZER.accumulate")
 
@@ -61,7 +59,7 @@ def announce(log: Log, settings: Settings, config: dict, model: nn.Layer, sample
     if settings.amp:
         half = half_type(settings.amp_dtype)
         log.line(f"mixed precision {settings.amp} with {half}")
-        if paddle.get_device().startswith("cpu") and not has_bfloat16(_processor()):
+        if paddle.get_device().startswith("cpu") and not has_bfloat16(cpuinfo()):
             log.line("note: this processor has no instructions for bfloat16; float32 is faster on it")
     if processes > 1 and not settings.sync_bn:
         log.line("note: each process normalises over its own part of a batch; sync_bn: true normalises over all of it")
@@ -76,12 +74,6 @@ def check_abilities(settings: Settings) -> None:
         )
     if settings.amp and half_type(settings.amp_dtype) == "float16" and not paddle.get_device().startswith("gpu"):
         raise UserError("amp_dtype: float16 needs a GPU; on a CPU, mixed precision is bfloat16 (auto)")
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    return ""
 
 
 def announce_start(log: Log, settings: Settings, start: SavedRun | None, setup: dict[str, Any]) -> None:

@@ -5,12 +5,15 @@ import re
 
 import pytest
 from conftest import ROOT
+from matplotlib.image import imread
 
+from paddleskel.benchmark import studies
 from paddleskel.benchmark.rounds import Series, Worker, ratio, run_rounds
 from paddleskel.benchmark.studies import SWEEPS, exponent, joints_of
 from paddleskel.benchmark.subjects import Subject
 from paddleskel.errors import UserError
 
+OURS = "paddleskel.benchmark.subjects"
 SMALL = ["--batch_size", "2", "--frames", "8", "--persons", "1", "--seconds", "0", "--rounds", "2", "--threads", "1"]
 PEER = """
 import os
@@ -61,6 +64,9 @@ def test_names_say_what_is_run():
     subject = Subject.parse("eval/CTRGCN/nturgb+d/4x2x64")
     assert subject == Subject("eval", "CTRGCN", "nturgb+d", 4, 2, 64)
     assert subject.name == "eval/CTRGCN/nturgb+d/4x2x64"
+    unusual = subject._replace(classes=400, recompute=1)
+    assert unusual.name == "eval/CTRGCN/nturgb+d/4x2x64/classes=400,recompute=1"
+    assert Subject.parse(unusual.name) == unusual
     _, vary = SWEEPS["joints"]
     assert vary(subject, "coco").name == "eval/CTRGCN/coco/4x2x64"
     assert joints_of("coco_wholebody") == 133
@@ -111,7 +117,31 @@ def test_ways_of_an_unknown_network_are_refused(run):
 
 def test_memory_against_the_batch_size(run, peer):
     result = run("benchmark", "memory", *SMALL, "--peer", peer)
-    assert re.search(r"batch +32: paddleskel \d+, peer \d+", result.out)
+    assert re.search(r"batch +32: paddleskel \d+, peer \d+, recomputing \d+", result.out)
+
+
+def test_recomputing_keeps_less_of_a_step():
+    plain = Subject("train", "STGCNPlusPlus", "coco", 8, 2, 64)
+    peaks = []
+    for subject in (plain, plain._replace(recompute=1)):
+        worker = Worker(OURS, subject.name, 1)
+        peaks.append(worker.run(0)["peak_mib"])
+        worker.close()
+    assert peaks[1] < 0.8 * peaks[0]
+
+
+def test_scaling_counts_processes_and_draws(run, tmp_path, monkeypatch):
+    sweeps = {name: ((2, 3), vary) for name, (_, vary) in SWEEPS.items() if name in ("persons", "classes")}
+    monkeypatch.setattr(studies, "SWEEPS", sweeps)
+    result = run("benchmark", "scaling", *SMALL, "--plot", tmp_path / "scaling.png", "--json", tmp_path / "out.json")
+    assert result.code == 0, result.err
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["what"] for row in rows] == ["persons", "classes", "processes"]
+    assert rows[0]["step"] == "train/STGCNPlusPlus/coco/2x1x8"
+    assert [len(row["rows"]) for row in rows] == [2, 2, 1]
+    pixels = imread(tmp_path / "scaling.png")
+    assert pixels.shape[1] > pixels.shape[0]
+    assert pixels[..., :3].min() < 0.3
 
 
 def test_startup_is_measured_on_the_commands_themselves(run):
