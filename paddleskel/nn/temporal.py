@@ -101,8 +101,8 @@ class Branches(nn.Layer):
             # every stride-th frame; pooling does it because the gradient of a strided slice is slow
             plain = F.max_pool2d(plain, 1, (self.stride, 1)) if self.stride > 1 else plain
             plain = plain if self.plain_bias is None else plain + self.plain_bias
-        opened = relu(self.open_bn(opened))
-        shares = _split(opened, [self.widths[i] for i in self.normed])
+        # split, then relu: what a convolution keeps for its gradient serves the relu before it too
+        shares = [relu(share) for share in _split(self.open_bn(opened), [self.widths[i] for i in self.normed])]
         if plain is not None:
             shares += _split(plain, [self.widths[i] for i in self.order[len(self.normed) :]])
         convs, views = iter(self.convs), [None] * len(self.kinds)
