@@ -32,4 +32,3 @@ def test_nothing_of_the_input_is_kept():
 
 def test_nan_stays_visible():
     assert np.isnan(relu(paddle.to_tensor([float("nan")]) + 0.0).item())
-
