@@ -34,6 +34,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "learn at all")  # fmt: skip
     add("--test-last", action="store_true", help="after training, test the last checkpoint")
     add("--test-best", action="store_true", help="after training, test the best checkpoint")
+    add("--engine", help="test on an inference engine: onnxruntime, openvino or paddle; default: the network itself")
     add("--eval", nargs="+", choices=METRICS, metavar="METRIC", help=f"what --test reports: {', '.join(METRICS)}")
     add(
         "--out",
@@ -71,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parse_arguments(arguments)
     if flags.test_best and not flags.validate:
         raise UserError("--test-best: there is a best checkpoint only with --validate")
+    if flags.engine and not (flags.test or flags.test_last or flags.test_best):
+        raise UserError("--engine: is for testing, with --test, --test-last or --test-best")
 
     from paddleskel.engine import distributed
     from paddleskel.engine.profile import step_profiler
@@ -81,17 +84,21 @@ def main(arguments: list[str] | None = None) -> None:
 
     settings, config = load_settings(flags.config, flags_as_overrides(flags))
     select_device()
+    if flags.engine:
+        from paddleskel.deploy.engines import engine_kind
+
+        engine_kind(flags.engine)
     with distributed.contact():
         distributed.start()
         if flags.test:
-            run_test(settings, config, find_weights(settings, flags.weights), flags.out, flags.eval)
+            run_test(settings, config, find_weights(settings, flags.weights), flags.out, flags.eval, flags.engine)
             return
         with step_profiler(flags.profiler_options) if flags.profiler_options else contextlib.nullcontext() as on_step:
             train(settings, config, flags.validate, flags.resume, flags.weights, on_step)
         for which, wanted in (("last", flags.test_last), ("best", flags.test_best)):
             if wanted:
                 out = flags.out or str(settings.output / f"{which}_pred.pkl")
-                run_test(settings, config, settings.checkpoint(which), out, flags.eval)
+                run_test(settings, config, settings.checkpoint(which), out, flags.eval, flags.engine)
 
 
 if __name__ == "__main__":

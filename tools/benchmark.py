@@ -83,11 +83,14 @@ def subjects(kind: str, batch: int, flags: argparse.Namespace) -> list[Subject]:
 
 
 def steps(flags: argparse.Namespace) -> list[dict]:
-    """train and eval."""
+    """train and eval, eval on ONNX Runtime too (what main.py --test --engine onnxruntime does)."""
     rows = []
     for subject in subjects(flags.what, flags.batch_size, flags):
         print(f"{subject.name}, clips/s")
-        rows += compare(workers(subject.name, flags), flags.batch_size, flags)
+        found = workers(subject.name, flags)
+        if flags.what == "eval":
+            found.append(("ONNX Runtime", Worker(OURS, subject._replace(kind="onnxruntime").name, flags.threads)))
+        rows += compare(found, flags.batch_size, flags)
     return rows
 
 
@@ -100,8 +103,12 @@ def infer(flags: argparse.Namespace) -> list[dict]:
 
 
 def clips(flags: argparse.Namespace) -> list[dict]:
-    """test: ten clips in one pass against ten passes."""
-    kinds = {"together": {"kind": "test"}, "one by one": {"kind": "separate"}}
+    """test: ten clips in one pass, on an engine too, against ten passes."""
+    kinds = {
+        "together": {"kind": "test"},
+        "on ONNX Runtime": {"kind": "test", "engine": "onnxruntime"},
+        "one by one": {"kind": "separate"},
+    }
     return ways(kinds, 10, "samples of 10 clips/s", flags)
 
 
@@ -158,7 +165,7 @@ def scaling(flags: argparse.Namespace) -> list[dict]:
             print(f"  {one['size']:>5}: {one['seconds'] * 1e3:>9.1f} ms {one['peak_mib']:>7.0f} MiB")
         rows.append({"what": what, "step": subject.name, "exponent": studies.exponent(found), "rows": found})
     counts = [count for count in (1, 2, 4, 8, 16) if count <= flags.threads]
-    found = studies.processes(counts)
+    found = studies.processes(counts, flags.rounds)
     print("training of the toy config against processes that share the cores")
     for one in found:
         print(f"  {one['size']:>5}: {one['clips_per_second']:>9.1f} clips/s")

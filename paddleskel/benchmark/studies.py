@@ -87,55 +87,64 @@ def joints_of(size: int | str) -> int:
 
 
 def sweep(what: str, subject: Subject, threads: int, rounds: int, seconds: float) -> list[dict[str, float]]:
-    """Time and memory of a step against one size. Returns {"size", "seconds", "peak_mib"} for each size."""
+    """Time and memory of a step against one size, all sizes in turns.
+
+    Returns {"size", "seconds", "peak_mib"} for each size.
+    """
     sizes, vary = SWEEPS[what]
-    rows = []
-    for size in sizes:
-        worker = Worker("paddleskel.benchmark.subjects", vary(subject, size).name, threads)
-        series = run_rounds([worker], 1, rounds, seconds)[0]
+    workers = [Worker("paddleskel.benchmark.subjects", vary(subject, size).name, threads) for size in sizes]
+    found = run_rounds(workers, 1, rounds, seconds)
+    for worker in workers:
         worker.close()
-        rows.append({"size": joints_of(size), "seconds": 1 / series.median, "peak_mib": series.peak_mib})
-    return rows
+    return [
+        {"size": joints_of(size), "seconds": 1 / series.median, "peak_mib": series.peak_mib}
+        for size, series in zip(sizes, found)
+    ]
 
 
-def processes(counts: Sequence[int], steps: int = 40) -> list[dict[str, float]]:
-    """Training speed of the toy config with 1, 2, ... processes that share the cores and exchange gradients.
+def processes(counts: Sequence[int], rounds: int, steps: int = 40) -> list[dict[str, float]]:
+    """Training speed of the toy config with 1, 2, ... processes that share the cores and exchange gradients, in turns.
 
     Returns {"size", "seconds", "clips_per_second"} for each number; seconds are those of a step of 16 clips in all.
     """
-    rows = []
+    speeds: dict[int, list[float]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder:
         toy = Path(folder) / "toy.pkl"
         _run([sys.executable, "tools/prepare_data.py", "toy", "--subjects", "12", "--repeats", "3", "--out", str(toy)])
-        for count in counts:
-            options = [f"DATASET.{part}.file={toy}" for part in ("train", "valid", "test")]
-            options += [f"output_dir={folder}/run{count}", "epochs=1", f"DATASET.batch_size={16 // count}"]
-            options += [f"max_iters={steps}", "log_interval=1000"]
-            launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(count)] if count > 1 else []
-            words = [word for option in options for word in ("-o", option)]
-            _run([sys.executable, *launch, "main.py", "-c", CONFIG, *words])
-            record = json.loads(Path(folder, f"run{count}", "metrics.jsonl").read_text().splitlines()[-1])
-            speed = record["clips_per_second"]
-            rows.append({"size": count, "seconds": 16 / speed, "clips_per_second": speed})
-    return rows
+        for turn in range(rounds):
+            for count in counts:
+                output = Path(folder, f"{turn}-{count}")
+                options = [f"DATASET.{part}.file={toy}" for part in ("train", "valid", "test")]
+                options += [f"output_dir={output}", "epochs=1", f"DATASET.batch_size={16 // count}"]
+                options += [f"max_iters={steps}", "log_interval=1000"]
+                launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(count)] if count > 1 else []
+                words = [word for option in options for word in ("-o", option)]
+                _run([sys.executable, *launch, "main.py", "-c", CONFIG, *words])
+                record = json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
+                speeds[count].append(record["clips_per_second"])
+    medians = {count: statistics.median(found) for count, found in speeds.items()}
+    return [{"size": count, "seconds": 16 / speed, "clips_per_second": speed} for count, speed in medians.items()]
 
 
 def draw(sweeps: Sequence[dict], path: Path) -> None:
-    """Plot a step's time against each size, beside a line in proportion to the size; write a PNG."""
+    """Plot a step's time against each size, beside a line in proportion where it should be one; write a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     size = (3.2 * len(sweeps), 3.2)
     figure, axes = pyplot.subplots(1, len(sweeps), figsize=size, layout="constrained", squeeze=False)
     for axis, sweep_ in zip(axes[0], sweeps):
         sizes = [row["size"] for row in sweep_["rows"]]
         times = [1000 * row["seconds"] for row in sweep_["rows"]]
-        linear = [times[-1] * size / sizes[-1] for size in sizes]
         axis.plot(sizes, times, marker="o", label="measured")
-        axis.plot(sizes, linear, linestyle="--", color="gray", label="in proportion")
-        axis.set(xlabel=sweep_["what"], ylim=0)
+        if sweep_["what"] not in ("classes", "processes"):
+            linear = [times[-1] * size / sizes[-1] for size in sizes]
+            axis.plot(sizes, linear, linestyle="--", color="gray", label="in proportion")
+        axis.set(xlabel=sweep_["what"], ylim=(0, None))
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("ms a step")
     axes[0][0].legend()

@@ -9,11 +9,13 @@
     copy/64                               a copy of that many MiB
 
 A fifth part of a network step's name says what is unlike the default: train/.../16x2x100/classes=400,recompute=1
-(classes of the last layer; blocks computed again for the gradient), openvino/.../1x2x100/precision=bf16.
+(classes of the last layer; blocks computed again for the gradient), openvino/.../1x2x100/precision=bf16,
+test/.../10x2x100/engine=onnxruntime (what computes the test instead of the network).
 
 A name that starts with "stock:" runs in Paddle's environment as a plain `import paddle` finds it.
 """
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -39,6 +41,7 @@ class Subject(NamedTuple):
     classes: int = 60
     recompute: int = 0
     precision: str = "fp32"
+    engine: str = ""
 
     @property
     def name(self) -> str:
@@ -141,27 +144,33 @@ def clips_step(subject: Subject) -> Step:
 
     from paddleskel.data.clip import Clip
     from paddleskel.data.transforms import build_pipeline
+    from paddleskel.deploy.engines import EngineOptions
+    from paddleskel.deploy.standin import on_engine
     from paddleskel.skeleton.layout import load_layout
 
-    model, _ = _network(subject)
+    model, shape = _network(subject)
     model.eval()
     layout = load_layout(subject.layout)
     three = subject.layout.startswith("nturgb")
     specs = ["PreNormalize3D" if three else "PreNormalize2D", "Stream"]
     specs += [{"name": "UniformSample", "clip_len": subject.frames}, {"name": "Pack", "num_person": subject.persons}]
     rng = np.random.RandomState(0)
-    shape = (subject.persons, 250, layout.num_joints)
-    points = rng.uniform(1, 2, (*shape, 3 if three else 2)).astype(np.float32)
-    score = None if three else np.ones(shape, np.float32)
+    seen = (subject.persons, 250, layout.num_joints)
+    points = rng.uniform(1, 2, (*seen, 3 if three else 2)).astype(np.float32)
+    score = None if three else np.ones(seen, np.float32)
     clip = Clip(points, score, image_size=None if three else (4, 4))
     together = subject.kind == "test"
     pipeline = build_pipeline(specs, layout, "j", num_clips=subject.batch if together else 1)
+    kept, forward = contextlib.ExitStack(), model
+    if subject.engine:
+        options = EngineOptions(threads=int(os.environ["OMP_NUM_THREADS"]))
+        forward = kept.enter_context(on_engine(model, shape[1:], subject.classes, subject.engine, options))
 
-    def step() -> None:
+    def step(_keep=kept) -> None:
         for _ in range(1 if together else subject.batch):
             inputs = pipeline(clip, np.random.RandomState(0))
             with paddle.no_grad():
-                model(paddle.to_tensor(inputs)).numpy()
+                forward(paddle.to_tensor(inputs)).numpy()
 
     return step
 

@@ -31,6 +31,7 @@ def evaluate(
     amp: str | None = None,
     on_batch: Callable[[int, int, np.ndarray, np.ndarray], None] | None = None,
     amp_dtype: str = "auto",
+    forward: Callable[[paddle.Tensor], paddle.Tensor] | None = None,
 ) -> Results:
     """Run a network over a loader; scores of a sample's clips are averaged, as logits and as probabilities.
 
@@ -39,7 +40,9 @@ def evaluate(
 
     Args:
         on_batch: called after each batch with its number, the number of batches, its logits and its labels.
+        forward: what computes the scores of clips (N, M, T, V, C); default: the network.
     """
+    forward = forward or model
     was_training = model.training
     model.eval()
     distributed.meet("evaluation")
@@ -48,7 +51,7 @@ def evaluate(
     with paddle.no_grad():
         for number, (inputs, labels, positions) in enumerate(loader):
             with paddle.amp.auto_cast(enable=amp is not None, level=amp or "O1", dtype=half_type(amp_dtype)):
-                scores = model(paddle.to_tensor(inputs).flatten(0, 1))
+                scores = forward(paddle.to_tensor(inputs).flatten(0, 1))
             scores = scores.astype("float32").numpy().reshape(len(labels), inputs.shape[1], -1)
             logits, probs = scores.mean(axis=1), softmax(scores).mean(axis=1).astype(np.float32)
             batches.append((logits, probs, labels, positions))

@@ -1,10 +1,14 @@
 """Testing: score the test split of a config with saved weights."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from paddle import nn
+
 from paddleskel.convert.weights import read_weights
+from paddleskel.data.loader import Loader
 from paddleskel.data.transforms.stream import parse_stream
 from paddleskel.engine import distributed
 from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_name, pipeline_of
@@ -49,6 +53,7 @@ def run_test(
     weights: str | Path,
     out: str | None = None,
     names: Sequence[str] | None = None,
+    engine: str | None = None,
 ) -> Results:
     """Score the test split, print its metrics, and report on it beside the weights (`reporting.FILES`).
 
@@ -57,6 +62,7 @@ def run_test(
         weights: a .pdparams file.
         out: file for the scores (.pkl, .npz, .json or .csv).
         names: metrics to report; default: the config's.
+        engine: an inference engine that computes the scores (`deploy.engines.ENGINES`); default: the network itself.
     """
     if out:
         check_format(Path(out))
@@ -79,8 +85,10 @@ def run_test(
             log.line(f"[TEST] Processing batch {number}/{batches} ...")
 
     log.line(f"testing {weights} on {len(loader.dataset)} samples, {settings.DATASET.test.num_clips} clips each")
+    with _forward(model, loader, settings, engine) as forward:
+        scored = evaluate(model, loader, data.class_names(), settings.amp, report, settings.amp_dtype, forward)
     results = replace(
-        evaluate(model, loader, data.class_names(), settings.amp, report, settings.amp_dtype),
+        scored,
         train_counts=checkpoint.meta.get("train_data", {}).get("class_counts"),
         config=config,
         data={**part_name(settings, "test"), **fingerprint(loader.dataset.clips), "seen": data.seen_in_training()},
@@ -107,3 +115,12 @@ def run_test(
         write_report(folder, results, settings, model, data, weights)
         log.line(f"wrote {', '.join(FILES)} to {folder}")
     return results
+
+
+def _forward(model: nn.Layer, loader: Loader, settings: Settings, engine: str | None):
+    """A context whose value computes scores: the network, or an engine that stands in for it."""
+    if engine is None:
+        return contextlib.nullcontext(model)
+    from paddleskel.deploy.standin import on_engine
+
+    return on_engine(model, list(loader.dataset[0][0].shape[1:]), settings.num_classes, engine)

@@ -79,6 +79,7 @@ def test_exponent_of_a_square_law():
 @pytest.mark.parametrize(
     ("what", "unit"),
     [
+        ("eval", "clips/s"),
         ("infer", "clips/s"),
         ("test", "samples of 10 clips/s"),
     ],

@@ -1,0 +1,58 @@
+"""A trained network computed by an inference engine, which tests faster than the network itself on a CPU."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from paddleskel.deploy.engines import EngineOptions, engine_kind
+from paddleskel.deploy.fold import fold
+from paddleskel.deploy.formats import DEFAULT_OPSET, write_onnx, write_paddle
+from paddleskel.deploy.proof import TOLERANCE
+from paddleskel.errors import UserError
+
+_CHECKED = 4  # clips
+
+
+@contextlib.contextmanager
+def on_engine(
+    network: nn.Layer, shape: list[int], num_classes: int, engine: str, options: EngineOptions | None = None
+) -> Iterator[Callable[[paddle.Tensor], paddle.Tensor]]:
+    """Yield the network's forward function on an engine: (N, M, T, V, C) -> (N, num_classes).
+
+    Args:
+        shape: (M, T, V, C). options: default: all CPU threads of this process.
+
+    Raises:
+        UserError: the engine is unknown or not installed, or the first clips it is given come out unlike the network's.
+    """
+    kind, options = engine_kind(engine), options or EngineOptions()
+    checked = False
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_paddle(fold(network), shape, num_classes, Path(folder) / "inference")
+        if "onnx" in kind.formats:
+            files = write_onnx(files, Path(folder), {}, DEFAULT_OPSET, "logits")
+        run = kind.make([Path(folder) / name for name in files.files], options)
+
+        def forward(x: paddle.Tensor) -> paddle.Tensor:
+            nonlocal checked
+            scores = run(x.numpy())
+            if not checked:
+                _compare(network(x[:_CHECKED]).numpy(), scores[:_CHECKED], engine, options.precision)
+                checked = True
+            return paddle.to_tensor(scores)
+
+        yield forward
+
+
+def _compare(expected: np.ndarray, scores: np.ndarray, engine: str, precision: str) -> None:
+    difference = np.abs(expected - scores).max() / np.abs(expected).max()
+    if not difference <= TOLERANCE[precision]:
+        raise UserError(
+            f"--engine {engine}: its scores differ from the network's by {difference:.1e} of the largest; "
+            "test with another engine, or without --engine"
+        )

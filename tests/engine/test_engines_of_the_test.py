@@ -1,0 +1,55 @@
+"""Testing on an inference engine (--engine): the network's scores, or a refusal."""
+
+import numpy as np
+import pytest
+from conftest import TOY_CONFIG
+
+from paddleskel.deploy.engines import ENGINES, OnnxRuntimeEngine
+from paddleskel.results import read_results
+
+
+@pytest.fixture
+def scores(run, exported, toy_options, tmp_path):
+    """Test the trained toy network; return what was printed and the file of its scores."""
+
+    def call(*arguments):
+        out = tmp_path / "scores.npz"
+        where = ["-o", f"output_dir={tmp_path}", "--out", out]
+        return run("main", "-c", TOY_CONFIG, *toy_options, "--test", "-w", exported[1], *where, *arguments), out
+
+    return call
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "paddle"])
+def test_scores_are_the_networks(scores, engine):
+    if ENGINES[engine].version is None:
+        pytest.skip(f"needs {engine}")
+    result, out = scores()
+    assert result.code == 0, result.err
+    expected = read_results(out)
+    result, out = scores("--engine", engine)
+    assert result.code == 0, result.err
+    found = read_results(out)
+    assert found.ids == expected.ids
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4 * np.abs(expected.logits).max())
+    assert not np.array_equal(found.logits, expected.logits)  # computed elsewhere indeed
+
+
+def test_an_engine_that_computes_something_else_is_refused(scores, monkeypatch):
+    right = OnnxRuntimeEngine.__call__
+    monkeypatch.setattr(OnnxRuntimeEngine, "__call__", lambda self, inputs: right(self, inputs) * 1.01)
+    result, out = scores("--engine", "onnxruntime")
+    assert result.code == 2
+    assert "--engine onnxruntime: its scores differ from the network's by 1.0e-02 of the largest" in result.err
+    assert not out.exists()
+
+
+def test_unknown_engines_are_refused_before_training(train):
+    result, folder = train("run", "--test-last", "--engine", "onnxrumtime", code=2)
+    assert "unknown engine 'onnxrumtime' (did you mean 'onnxruntime'?)" in result.err
+    assert not folder.exists()
+
+
+def test_an_engine_without_a_test_is_refused(train):
+    result, _ = train("run", "--engine", "onnxruntime", code=2)
+    assert "--engine: is for testing" in result.err
