@@ -1,0 +1,37 @@
+"""Draw docs/pictures/nwucla.png from the logs: python docs/pictures/draw_results.py"""
+
+import re
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+ROOT = Path(__file__).resolve().parents[2]
+END = re.compile(r"END epoch:(\d+)\s+train loss_avg: ([\d.]+) top1_avg: ([\d.]+)")
+
+
+def epochs(log: Path) -> list[tuple[int, float, float]]:
+    """(epoch, mean loss, top-1) of every training epoch in a log."""
+    return [(int(e), float(loss), float(top1)) for e, loss, top1 in END.findall(log.read_text())]
+
+
+def main(folder: Path, picture: Path) -> None:
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for log in sorted(folder.glob("*_seed1_*.txt")):
+        model, stream = log.stem.removeprefix("nwucla_").split("_seed1_")
+        found = epochs(log)
+        for axis, column in zip(axes, (1, 2)):
+            axis.plot(*zip(*[(row[0], row[column]) for row in found]), label=f"{model} {stream}")
+    axes[0].set(xlabel="epoch (of 5 passes)", ylabel="training loss")
+    axes[1].set(xlabel="epoch (of 5 passes)", ylabel="training top-1")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize="small")
+    figure.savefig(picture, dpi=110)
+
+
+if __name__ == "__main__":
+    sys.exit(main(ROOT / "docs" / "logs", ROOT / "docs" / "pictures" / "nwucla.png"))
