@@ -6,6 +6,7 @@ python main.py -c configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml --t
 
 import argparse
 import contextlib
+import functools
 import sys
 
 from paddleskel.data.trust import TrustFlag
@@ -84,21 +85,24 @@ def main(arguments: list[str] | None = None) -> None:
 
     settings, config = load_settings(flags.config, flags_as_overrides(flags))
     select_device()
+    stand_in = None
     if flags.engine:
         from paddleskel.deploy.engines import engine_kind
+        from paddleskel.deploy.standin import on_engine
 
         engine_kind(flags.engine)
+        stand_in = functools.partial(on_engine, engine=flags.engine)
     with distributed.contact():
         distributed.start()
         if flags.test:
-            run_test(settings, config, find_weights(settings, flags.weights), flags.out, flags.eval, flags.engine)
+            run_test(settings, config, find_weights(settings, flags.weights), flags.out, flags.eval, stand_in)
             return
         with step_profiler(flags.profiler_options) if flags.profiler_options else contextlib.nullcontext() as on_step:
             train(settings, config, flags.validate, flags.resume, flags.weights, on_step)
         for which, wanted in (("last", flags.test_last), ("best", flags.test_best)):
             if wanted:
                 out = flags.out or str(settings.output / f"{which}_pred.pkl")
-                run_test(settings, config, settings.checkpoint(which), out, flags.eval, flags.engine)
+                run_test(settings, config, settings.checkpoint(which), out, flags.eval, stand_in)
 
 
 if __name__ == "__main__":

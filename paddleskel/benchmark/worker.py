@@ -3,8 +3,8 @@
     python worker.py MODULE_OR_FILE NAME
 
 imports MODULE_OR_FILE, calls its `build(NAME)`, runs the step it returns twice, and prints a line of JSON. Then for
-every line on standard input, a number of seconds, it runs the step for that long and prints {"steps", "seconds",
-"cpu_seconds", "peak_mib"}. peak_mib is the largest resident memory so far.
+every line on standard input, a number of seconds, it runs the step once to warm up, then for that long, and prints
+{"steps", "seconds", "cpu_seconds", "peak_mib"}. peak_mib is the largest resident memory so far.
 """
 
 import importlib
@@ -47,6 +47,7 @@ def main() -> None:
     answer(ready=name, peak_mib=peak_mib(), before_mib=before)
     for line in sys.stdin:
         seconds, steps = float(line), 0
+        step()  # a process that waited for its turn has lost its caches, and on some hosts its memory
         start, cpu = time.perf_counter(), time.process_time()
         while steps == 0 or time.perf_counter() - start < seconds:
             step()

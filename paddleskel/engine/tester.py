@@ -1,14 +1,13 @@
 """Testing: score the test split of a config with saved weights."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from paddle import nn
 
 from paddleskel.convert.weights import read_weights
-from paddleskel.data.loader import Loader
 from paddleskel.data.transforms.stream import parse_stream
 from paddleskel.engine import distributed
 from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_name, pipeline_of
@@ -19,6 +18,9 @@ from paddleskel.engine.settings import Settings
 from paddleskel.errors import UserError
 from paddleskel.models.checkpoint import load_into
 from paddleskel.results import Results, check_format
+
+# (network, (M, T, V, C), classes) -> a context whose value computes scores as the network does
+StandIn = Callable[[nn.Layer, list[int], int], contextlib.AbstractContextManager[Callable]]
 
 
 def find_weights(settings: Settings, weights: str | None) -> Path:
@@ -53,7 +55,7 @@ def run_test(
     weights: str | Path,
     out: str | None = None,
     names: Sequence[str] | None = None,
-    engine: str | None = None,
+    stand_in: StandIn | None = None,
 ) -> Results:
     """Score the test split, print its metrics, and report on it beside the weights (`reporting.FILES`).
 
@@ -62,7 +64,7 @@ def run_test(
         weights: a .pdparams file.
         out: file for the scores (.pkl, .npz, .json or .csv).
         names: metrics to report; default: the config's.
-        engine: an inference engine that computes the scores (`deploy.engines.ENGINES`); default: the network itself.
+        stand_in: what computes the scores in the network's place (`deploy.standin`); default: the network itself.
     """
     if out:
         check_format(Path(out))
@@ -85,7 +87,8 @@ def run_test(
             log.line(f"[TEST] Processing batch {number}/{batches} ...")
 
     log.line(f"testing {weights} on {len(loader.dataset)} samples, {settings.DATASET.test.num_clips} clips each")
-    with _forward(model, loader, settings, engine) as forward:
+    shape = list(loader.dataset[0][0].shape[1:]) if stand_in else []
+    with stand_in(model, shape, settings.num_classes) if stand_in else contextlib.nullcontext(model) as forward:
         scored = evaluate(model, loader, data.class_names(), settings.amp, report, settings.amp_dtype, forward)
     results = replace(
         scored,
@@ -115,12 +118,3 @@ def run_test(
         write_report(folder, results, settings, model, data, weights)
         log.line(f"wrote {', '.join(FILES)} to {folder}")
     return results
-
-
-def _forward(model: nn.Layer, loader: Loader, settings: Settings, engine: str | None):
-    """A context whose value computes scores: the network, or an engine that stands in for it."""
-    if engine is None:
-        return contextlib.nullcontext(model)
-    from paddleskel.deploy.standin import on_engine
-
-    return on_engine(model, list(loader.dataset[0][0].shape[1:]), settings.num_classes, engine)
