@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TEST := pytest -n auto --maxprocesses 8
 CONFIG := configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml
 OUTPUT := output/STGCN_PlusPlus_toy
 
@@ -34,14 +35,14 @@ demo: install
 	"$(BIN)/python" tools/predict.py --model $(OUTPUT) --input_file data/toy_2d_sample.pkl --topk 3
 
 test: install-dev
-	"$(BIN)/python" -m pytest
+	"$(BIN)/python" -m $(TEST)
 
 # the same on Paddle 2.6.2, the newest with GPU wheels on PyPI, and numpy 1
 test-2.6: | check-python
 	$(PYTHON) -m venv .venv-2.6
 	.venv-2.6/bin/python -m pip install --quiet --disable-pip-version-check \
 		"paddlepaddle==2.6.2" "numpy<2" -r requirements-common.txt -r requirements-dev.txt
-	.venv-2.6/bin/python -m pytest
+	.venv-2.6/bin/python -m $(TEST)
 
 lint: install-dev
 	"$(BIN)/ruff" check .

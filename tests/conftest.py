@@ -11,13 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [
-    str(ROOT),
-    str(ROOT / "tools"),
-    str(ROOT / "tests"),
-    str(ROOT / "tests" / "golden"),
-    str(ROOT / "tests"),
-]
+sys.path[:0] = [str(ROOT / folder) for folder in (".", "tools", "tests", "tests/golden")]
 
 REFERENCE = Path(os.environ.get("PADDLESKEL_REFERENCE", ROOT.parent / "shared"))
 TOY_CONFIG = "configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml"
