@@ -13,6 +13,7 @@ from paddleskel.models.stgcn import per_stage
 from paddleskel.nn.activation import relu
 from paddleskel.nn.block import Block, DataBN, plan_stages
 from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
+from paddleskel.nn.pairs import pairwise_difference
 from paddleskel.nn.temporal import MultiScaleConv
 from paddleskel.skeleton.graph import GraphMode, GraphSpec, build_graph
 from paddleskel.skeleton.layout import Layout
@@ -56,7 +57,7 @@ class ChannelTopologyConv(nn.Layer):
         """(N, K * C_out, V, V)."""
         joints, pairs = x.shape[3], x.shape[3] ** 2
         x1, x2 = paddle.split(self.embed(mean_over_frames(x)).squeeze(2), 2, axis=1)  # (N, K r, V)
-        relation = F.tanh(x1.unsqueeze(-1) - x2.unsqueeze(-2)).reshape([-1, self.subsets, self.relative, pairs])
+        relation = F.tanh(pairwise_difference(x1, x2)).reshape([-1, self.subsets, self.relative, pairs])
         fixed = paddle.concat([paddle.ones([self.subsets, 1, pairs], self.A.dtype), self.A.reshape([-1, 1, pairs])], 1)
         fixed = paddle.full_like(relation[:, :1, :1, :1], 1.0) * fixed.unsqueeze(0)  # one copy a sample
         ones = paddle.full_like(self.refine_bias, 1.0)
@@ -66,8 +67,10 @@ class ChannelTopologyConv(nn.Layer):
 
     def forward(self, x):
         heard = paddle.matmul(self.feature(x), self.graphs(x))  # y[t, v] = sum_u x3[t, u] D[u, v]
-        y = self.bn(paddle.add_n(paddle.split(heard, self.subsets, axis=1)))
-        return relu(y + (x if self.down is None else self.down(x)))
+        y, *others = paddle.split(heard, self.subsets, axis=1)
+        for other in others:  # add_n is slower and keeps no less
+            y = y + other
+        return relu(self.bn(y) + (x if self.down is None else self.down(x)))
 
 
 def relative_channels(in_channels: int) -> int:

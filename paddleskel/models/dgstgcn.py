@@ -13,6 +13,7 @@ from paddleskel.models.stgcn import per_stage
 from paddleskel.nn.activation import relu
 from paddleskel.nn.block import Block, DataBN, DataBNType, plan_stages
 from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
+from paddleskel.nn.pairs import pairwise_difference
 from paddleskel.nn.temporal import DEFAULT_BRANCHES, MultiBranchConv
 from paddleskel.skeleton.graph import GraphMode, GraphSpec, build_graph
 from paddleskel.skeleton.layout import Layout
@@ -79,14 +80,20 @@ class DynamicGroupConv(nn.Layer):
         if self.ada:
             by_frame = x1.transpose([0, 1, 3, 4, 2]), x2.transpose([0, 1, 3, 2, 4])  # (.., V, C'), (.., C', V)
             alike = self.ada_act(paddle.matmul(*by_frame)).unsqueeze(2)
-            graph = graph + alike * self._scale(self.beta)
+            graph = graph + alike * (self.beta.reshape([1, -1, 1, 1, 1, 1]) if self.subset_wise else self.beta[0])
         if self.ctr:
-            relation = self.ctr_act(x1.unsqueeze(-1) - x2.unsqueeze(-2))
-            graph = relation * self._scale(self.alpha) + graph
+            relation = self.ctr_act(pairwise_difference(x1, x2))
+            if not self.ada:  # one copy a sample
+                graph = paddle.full_like(relation[:, :1, :1], 1.0) * graph
+            # alpha relation + graph for every channel, in one product
+            alpha = (self.alpha if self.subset_wise else self.alpha[:1]).reshape([-1, 1, 1])
+            scaled = alpha * paddle.eye(self.width, dtype=alpha.dtype)
+            weight = paddle.concat([scaled, paddle.full_like(scaled[..., :1], 1.0)], axis=2)
+            rows = paddle.concat([relation, graph], axis=2)
+            size = rows.shape[3:]
+            rows = rows.reshape([-1, self.groups, self.width + 1, size[0] * joints * joints])
+            graph = paddle.matmul(weight.unsqueeze(0), rows).reshape([-1, self.groups, self.width, *size])
         return graph
-
-    def _scale(self, factor):
-        return factor.reshape([1, -1, 1, 1, 1, 1]) if self.subset_wise else factor[0]
 
     def forward(self, x):
         frames, joints = x.shape[2:]
