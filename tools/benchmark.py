@@ -8,7 +8,7 @@
     python tools/benchmark.py startup                             seconds to the first step and the first answer
     python tools/benchmark.py memory                              peak memory of a step against the batch size
     python tools/benchmark.py scaling --plot FILE.png             a step's time against frames, joints, persons, batch,
-                                                                  classes, processes
+                                                                  classes, dataset, processes
 
 Every implementation runs in a process of its own on the same cores, in turns, for several rounds; the table gives the
 median, the slowest and the fastest round, and ratios of rounds. --stock adds this project in Paddle's own environment.
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddleskel import runtime
 from paddleskel.benchmark import machine, studies
-from paddleskel.benchmark.data import speed_of_data
+from paddleskel.benchmark.data import batch_times, speed_of_data
 from paddleskel.benchmark.rounds import Series, Worker, ratio, run_rounds
 from paddleskel.benchmark.subjects import Subject
 from paddleskel.errors import UserError, exit_code
@@ -164,12 +164,18 @@ def scaling(flags: argparse.Namespace) -> list[dict]:
         for one in found:
             print(f"  {one['size']:>5}: {one['seconds'] * 1e3:>9.1f} ms {one['peak_mib']:>7.0f} MiB")
         rows.append({"what": what, "step": subject.name, "exponent": studies.exponent(found), "rows": found})
+    with tempfile.TemporaryDirectory() as folder:
+        found = batch_times(Path(folder), studies.DATASETS, flags.rounds, flags.seconds)
+    print("a batch of 16 clips against the clips of the dataset")
+    for one in found:
+        print(f"  {one['size']:>6,}: {one['seconds'] * 1e3:>8.2f} ms")
+    rows.append({"what": "dataset", "step": "16 clips from a store", "rows": found})
     counts = [count for count in (1, 2, 4, 8, 16) if count <= flags.threads]
     found = studies.processes(counts, flags.rounds)
-    print("training of the toy config against processes that share the cores")
+    print("training of ST-GCN++ on the toy set against processes that share the cores")
     for one in found:
         print(f"  {one['size']:>5}: {one['clips_per_second']:>9.1f} clips/s")
-    rows.append({"what": "processes", "step": "toy config", "rows": found})
+    rows.append({"what": "processes", "step": "ST-GCN++, toy set", "rows": found})
     if flags.plot:
         studies.draw(rows, Path(flags.plot))
         print(f"wrote {flags.plot}")

@@ -3,7 +3,7 @@
 import pickle
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,32 @@ def _rate(dataset: SkeletonDataset, seconds: float, epoch: int) -> float:
             dataset[position, epoch]
             count += 1
     return count / (time.process_time() - began)
+
+
+def batch_times(folder: Path, sizes: Sequence[int], rounds: int, seconds: float) -> list[dict[str, float]]:
+    """Time to take a shuffled batch of 16 from stores of different sizes, first batch of an epoch included, in turns.
+
+    Returns {"size", "seconds"} for each size: of this process's time.
+    """
+    steps = ["PreNormalize3D", "Stream", {"name": "UniformSample", "clip_len": 100}, "Pack"]
+    skeleton = load_layout("nturgb+d")
+    pipeline = build_pipeline(steps, skeleton, "j", training=True)
+    times: dict[int, list[float]] = {size: [] for size in sizes}
+    for size in sizes:
+        write_store(folder / f"{size}.store", synthetic(size, "3d"), {}, None, np.dtype(np.float16))
+    for turn in range(rounds + 1):  # the first is not counted
+        for size in sizes:
+            clips = Store(folder / f"{size}.store").select(None, skeleton, 120)
+            loader = Loader(SkeletonDataset(clips, pipeline), BatchSampler(size, 16, shuffle=True), 0)
+            count, began = 0, time.process_time()
+            for _ in loader:
+                count += 1
+                if time.process_time() - began >= seconds:
+                    break
+            if turn:
+                times[size].append((time.process_time() - began) / count)
+            loader.close()
+    return [{"size": size, "seconds": statistics.median(found)} for size, found in times.items()]
 
 
 # ---- memory ----

@@ -16,6 +16,7 @@ from paddleskel.benchmark.subjects import Subject
 from paddleskel.errors import UserError
 from paddleskel.files import write_atomically
 
+DATASETS = (1_000, 8_000, 64_000)  # clips
 CONFIG = "configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml"
 
 
@@ -102,8 +103,10 @@ def sweep(what: str, subject: Subject, threads: int, rounds: int, seconds: float
     ]
 
 
-def processes(counts: Sequence[int], rounds: int, steps: int = 40) -> list[dict[str, float]]:
-    """Training speed of the toy config with 1, 2, ... processes that share the cores and exchange gradients, in turns.
+def processes(counts: Sequence[int], rounds: int, steps: int = 20, channels: int = 64) -> list[dict[str, float]]:
+    """Training speed of ST-GCN++ on the toy set with 1, 2, ... processes that share the cores and exchange gradients.
+
+    channels: of the first stage. The numbers of processes take turns.
 
     Returns {"size", "seconds", "clips_per_second"} for each number; seconds are those of a step of 16 clips in all.
     """
@@ -116,7 +119,7 @@ def processes(counts: Sequence[int], rounds: int, steps: int = 40) -> list[dict[
                 output = Path(folder, f"{turn}-{count}")
                 options = [f"DATASET.{part}.file={toy}" for part in ("train", "valid", "test")]
                 options += [f"output_dir={output}", "epochs=1", f"DATASET.batch_size={16 // count}"]
-                options += [f"max_iters={steps}", "log_interval=1000"]
+                options += [f"max_iters={steps}", "log_interval=1000", f"MODEL.backbone.base_channels={channels}"]
                 launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(count)] if count > 1 else []
                 words = [word for option in options for word in ("-o", option)]
                 _run([sys.executable, *launch, "main.py", "-c", CONFIG, *words])
@@ -140,13 +143,13 @@ def draw(sweeps: Sequence[dict], path: Path) -> None:
         sizes = [row["size"] for row in sweep_["rows"]]
         times = [1000 * row["seconds"] for row in sweep_["rows"]]
         axis.plot(sizes, times, marker="o", label="measured")
-        if sweep_["what"] not in ("classes", "processes"):
+        if sweep_["what"] in SWEEPS and sweep_["what"] != "classes":
             linear = [times[-1] * size / sizes[-1] for size in sizes]
             axis.plot(sizes, linear, linestyle="--", color="gray", label="in proportion")
         axis.set(xlabel=sweep_["what"], ylim=(0, None))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("ms a step")
+    axes[0][0].set_ylabel("ms a step (dataset: a batch)")
     axes[0][0].legend()
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)

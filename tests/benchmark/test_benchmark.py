@@ -1,5 +1,6 @@
 """The benchmark: what it runs, in turns, and what it says. Speeds themselves are never asserted."""
 
+import functools
 import json
 import re
 
@@ -134,12 +135,14 @@ def test_recomputing_keeps_less_of_a_step():
 def test_scaling_counts_processes_and_draws(run, tmp_path, monkeypatch):
     sweeps = {name: ((2, 3), vary) for name, (_, vary) in SWEEPS.items() if name in ("persons", "classes")}
     monkeypatch.setattr(studies, "SWEEPS", sweeps)
+    monkeypatch.setattr(studies, "DATASETS", (40, 80))
+    monkeypatch.setattr(studies, "processes", functools.partial(studies.processes, steps=2, channels=8))
     result = run("benchmark", "scaling", *SMALL, "--plot", tmp_path / "scaling.png", "--json", tmp_path / "out.json")
     assert result.code == 0, result.err
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert [row["what"] for row in rows] == ["persons", "classes", "processes"]
+    assert [row["what"] for row in rows] == ["persons", "classes", "dataset", "processes"]
     assert rows[0]["step"] == "train/STGCNPlusPlus/coco/2x1x8"
-    assert [len(row["rows"]) for row in rows] == [2, 2, 1]
+    assert [len(row["rows"]) for row in rows] == [2, 2, 2, 1]
     pixels = imread(tmp_path / "scaling.png")
     assert pixels.shape[1] > pixels.shape[0]
     assert pixels[..., :3].min() < 0.3
