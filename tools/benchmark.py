@@ -88,6 +88,9 @@ def steps(flags: argparse.Namespace) -> list[dict]:
     for subject in subjects(flags.what, flags.batch_size, flags):
         print(f"{subject.name}, clips/s")
         found = workers(subject.name, flags)
+        if flags.processes > 1 and flags.what == "train":
+            together = subject._replace(processes=flags.processes).name
+            found.append((f"{flags.processes} processes", Worker(OURS, together, flags.threads)))
         if flags.what == "eval":
             found.append(("ONNX Runtime", Worker(OURS, subject._replace(kind="onnxruntime").name, flags.threads)))
         rows += compare(found, flags.batch_size, flags)
@@ -218,6 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--frames", type=int, default=100)
     add("--persons", type=int, default=2)
     add("--threads", type=int, default=runtime.available_cores(), help="CPU threads (default: all cores)")
+    add("--processes", type=int, default=1, help="train: compare with so many processes that share batch and cores")
     add("--rounds", type=int, default=5)
     add("--seconds", type=float, default=4.0, help="how long a round measures each (default: 4)")
     add("--samples", type=int, default=114_000, help="data: clips in the large store (default: 114000, as NTU120)")
@@ -228,7 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--plot", metavar="FILE.png", help="scaling: draw the curves")
     add("--json", metavar="FILE", help="write the figures to a file too")
     flags = parser.parse_args(arguments)
-    for name in ("batch_size", "frames", "persons", "threads", "rounds", "samples", "workers"):
+    for name in ("batch_size", "frames", "persons", "threads", "processes", "rounds", "samples", "workers"):
         if getattr(flags, name) < 1:
             parser.error(f"--{name}: must be at least 1")
 

@@ -9,7 +9,8 @@
     copy/64                               a copy of that many MiB
 
 A fifth part of a network step's name says what is unlike the default: train/.../16x2x100/classes=400,recompute=1
-(classes of the last layer; blocks computed again for the gradient), openvino/.../1x2x100/precision=bf16,
+(classes of the last layer; blocks computed again for the gradient), train/.../processes=2 (that share the batch and the
+threads), openvino/.../1x2x100/precision=bf16,
 test/.../10x2x100/engine=onnxruntime (what computes the test instead of the network).
 
 A name that starts with "stock:" runs in Paddle's environment as a plain `import paddle` finds it.
@@ -25,6 +26,8 @@ from typing import NamedTuple
 import numpy as np
 
 from paddleskel import runtime
+from paddleskel.benchmark.group import lead
+from paddleskel.errors import UserError
 
 Step = Callable[[], object]
 
@@ -42,6 +45,7 @@ class Subject(NamedTuple):
     recompute: int = 0
     precision: str = "fp32"
     engine: str = ""
+    processes: int = 1
 
     @property
     def name(self) -> str:
@@ -62,6 +66,10 @@ def build(name: str) -> Step:
     """Return the step of that name."""
     stock = name.startswith("stock:")
     name = name.removeprefix("stock:")
+    if name.startswith("train/") and "PADDLE_TRAINER_ID" not in os.environ:
+        processes = Subject.parse(name).processes
+        if processes > 1:
+            lead(name, processes)
     runtime.import_paddle(tuned=not stock)
     runtime.select_device()
     kind = name.split("/")[0]
@@ -118,15 +126,22 @@ def network_step(subject: Subject) -> Step:
     """A training step (forward, backward, SGD) or an evaluation, on random clips."""
     import paddle
 
+    from paddleskel.engine import distributed
     from paddleskel.engine.optim import build_optimizer
 
-    model, shape = _network(subject)
-    inputs, labels = paddle.randn(shape), paddle.randint(0, subject.classes, [subject.batch])
+    if subject.batch % subject.processes:
+        raise UserError(f"{subject.name}: {subject.processes} processes cannot share {subject.batch} clips evenly")
+    if subject.processes > 1:
+        distributed.start()
+    model, shape = _network(subject._replace(batch=subject.batch // subject.processes))
+    inputs, labels = paddle.randn(shape), paddle.randint(0, subject.classes, shape[:1])
+    network = distributed.parallel(model, sync_bn=False)
     optimizer = build_optimizer(model, 0.9, True, 5e-4, None)
     optimizer.set_lr(0.01)
 
     def train() -> None:
-        paddle.nn.functional.cross_entropy(model(inputs), labels).backward()
+        distributed.meet("step")
+        paddle.nn.functional.cross_entropy(network(inputs), labels).backward()
         optimizer.step()
         optimizer.clear_grad()
 

@@ -122,6 +122,15 @@ def test_memory_against_the_batch_size(run, peer):
     assert re.search(r"batch +32: paddleskel \d+, peer \d+, recomputing \d+", result.out)
 
 
+def test_processes_share_a_step(run):
+    result = run("benchmark", "train", *SMALL, "--processes", "2")
+    assert result.code == 0, result.err
+    assert re.search(r"2 processes +\d+\.\d+ .* x \d", result.out)
+    result = run("benchmark", "train", *SMALL, "--processes", "3")
+    assert result.code == 2
+    assert "3 processes cannot share 2 clips evenly" in result.err
+
+
 def test_recomputing_keeps_less_of_a_step():
     plain = Subject("train", "STGCNPlusPlus", "coco", 8, 2, 64)
     peaks = []

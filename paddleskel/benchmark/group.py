@@ -1,0 +1,57 @@
+"""A training step shared by several processes: this one starts the others, which run the same steps.
+
+    python group.py NAME
+
+runs the steps of that name as one of the others, until it is told to end.
+"""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+
+
+def lead(name: str, processes: int) -> None:
+    """Make this process the first of several, and start the others. To be called before Paddle is imported.
+
+    They divide this process's threads, and end with it.
+    """
+    threads = max(1, int(os.environ["OMP_NUM_THREADS"]) // processes)
+    places = _free_places(processes)
+    shared = {
+        "PADDLE_TRAINERS_NUM": str(processes),
+        "PADDLE_TRAINER_ENDPOINTS": ",".join(places),
+        "PADDLE_DISTRI_BACKEND": "gloo",
+        "PADDLE_MASTER": _free_places(1)[0],
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+    }
+    for rank, place in reversed(list(enumerate(places))):
+        own = {**shared, "PADDLE_TRAINER_ID": str(rank), "PADDLE_CURRENT_ENDPOINT": place}
+        if rank == 0:
+            os.environ.update(own)
+        else:
+            other = subprocess.Popen([sys.executable, __file__, name], env={**os.environ, **own}, stdout=2)
+            atexit.register(other.kill)
+
+
+def _free_places(count: int) -> list[str]:
+    """Addresses of ports that are free now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    places = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return places
+
+
+def follow(name: str) -> None:
+    from paddleskel.benchmark.subjects import build
+
+    step = build(name)
+    while True:
+        step()
+
+
+if __name__ == "__main__":
+    follow(sys.argv[1])
