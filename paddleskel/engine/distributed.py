@@ -39,8 +39,11 @@ def world_size() -> int:
 
 def start() -> None:
     """Connect the processes. Call it after the device is chosen."""
-    if world_size() > 1 and not dist.is_initialized():
+    if world_size() == 1:
+        return
+    if not dist.is_initialized():
         dist.init_parallel_env()
+    if not _links:
         _link()
 
 
