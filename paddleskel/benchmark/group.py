@@ -11,13 +11,15 @@ import socket
 import subprocess
 import sys
 
+from paddleskel import runtime
+
 
 def lead(name: str, processes: int) -> None:
     """Make this process the first of several, and start the others. To be called before Paddle is imported.
 
     They divide this process's threads, and end with it.
     """
-    threads = max(1, int(os.environ["OMP_NUM_THREADS"]) // processes)
+    threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or runtime.available_cores()) // processes)
     places = _free_places(processes)
     shared = {
         "PADDLE_TRAINERS_NUM": str(processes),
