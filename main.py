@@ -87,10 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
     select_device()
     stand_in = None
     if flags.engine:
-        from paddleskel.deploy.engines import engine_kind
-        from paddleskel.deploy.standin import on_engine
+        from paddleskel.deploy.standin import on_engine, usable
 
-        engine_kind(flags.engine)
+        usable(flags.engine)
         stand_in = functools.partial(on_engine, engine=flags.engine)
     with distributed.contact():
         distributed.start()

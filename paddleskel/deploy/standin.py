@@ -10,14 +10,26 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from paddleskel.deploy.engines import EngineOptions, engine_kind
+from paddleskel.deploy.engines import EngineKind, EngineOptions, engine_kind
 from paddleskel.deploy.fold import fold
-from paddleskel.deploy.formats import DEFAULT_OPSET, write_onnx, write_paddle
+from paddleskel.deploy.formats import DEFAULT_OPSET, why_no_onnx, write_onnx, write_paddle
 from paddleskel.deploy.proof import TOLERANCE
 from paddleskel.errors import UserError
 
 _CHECKED = 4  # clips
 _POINTS = 4000  # joints x frames x persons an engine is given at a time: larger batches leave the cache, 20 % slower
+
+
+def usable(engine: str) -> EngineKind:
+    """Return an engine that can stand in for a network here.
+
+    Raises:
+        UserError: it is unknown or not installed, or what brings a network to it is not installed.
+    """
+    kind = engine_kind(engine)
+    if "onnx" in kind.formats and (reason := why_no_onnx()):
+        raise UserError(f"--engine {engine}: takes the network as ONNX, but {reason}")
+    return kind
 
 
 @contextlib.contextmanager
@@ -30,9 +42,9 @@ def on_engine(
         shape: (M, T, V, C). options: default: all CPU threads of this process.
 
     Raises:
-        UserError: the engine is unknown or not installed, or the first clips it is given come out unlike the network's.
+        UserError: the engine is not `usable`, or the first clips it is given come out unlike the network's.
     """
-    kind, options = engine_kind(engine), options or EngineOptions()
+    kind, options = usable(engine), options or EngineOptions()
     checked, chunk = False, max(1, _POINTS // math.prod(shape[:3]))
     with tempfile.TemporaryDirectory() as folder:
         files = write_paddle(fold(network), shape, num_classes, Path(folder) / "inference")

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from conftest import TOY_CONFIG
 
+from paddleskel.deploy import standin
 from paddleskel.deploy.engines import ENGINES, OnnxRuntimeEngine
+from paddleskel.deploy.formats import why_no_onnx
 from paddleskel.results import read_results
 
 
@@ -22,8 +24,8 @@ def scores(run, exported, toy_options, tmp_path):
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "paddle"])
 def test_scores_are_the_networks(scores, engine):
-    if ENGINES[engine].version is None:
-        pytest.skip(f"needs {engine}")
+    if ENGINES[engine].version is None or ("onnx" in ENGINES[engine].formats and why_no_onnx()):
+        pytest.skip(f"needs {engine}, paddle2onnx for onnxruntime and openvino")
     result, out = scores()
     assert result.code == 0, result.err
     expected = read_results(out)
@@ -36,12 +38,22 @@ def test_scores_are_the_networks(scores, engine):
 
 
 def test_an_engine_that_computes_something_else_is_refused(scores, monkeypatch):
+    if why_no_onnx():
+        pytest.skip("needs onnxruntime and paddle2onnx")
     right = OnnxRuntimeEngine.__call__
     monkeypatch.setattr(OnnxRuntimeEngine, "__call__", lambda self, inputs: right(self, inputs) * 1.01)
     result, out = scores("--engine", "onnxruntime")
     assert result.code == 2
     assert "--engine onnxruntime: its scores differ from the network's by 1.0e-02 of the largest" in result.err
     assert not out.exists()
+
+
+def test_what_an_engine_needs_is_named_before_training(train, monkeypatch):
+    monkeypatch.setattr(standin, "why_no_onnx", lambda: "paddle2onnx not installed: pip install paddle2onnx")
+    result, folder = train("run", "--test-last", "--engine", "onnxruntime", code=2)
+    needs = "takes the network as ONNX, but paddle2onnx not installed: pip install paddle2onnx"
+    assert f"--engine onnxruntime: {needs}" in result.err
+    assert not folder.exists()
 
 
 def test_unknown_engines_are_refused_before_training(train):
