@@ -83,21 +83,28 @@ def _rate(dataset: SkeletonDataset, seconds: float, epoch: int) -> float:
     return count / (time.process_time() - began)
 
 
+def _write_store(path: Path, samples: int) -> None:
+    write_store(path, synthetic(samples, "3d"), {}, None, np.dtype(np.float16))
+
+
+def _open_store(path: Path) -> SkeletonDataset:
+    """A store's clips through the training pipeline of NTU's 3D configs."""
+    skeleton = load_layout("nturgb+d")
+    steps = ["PreNormalize3D", "Stream", {"name": "UniformSample", "clip_len": 100}, "Pack"]
+    return SkeletonDataset(Store(path).select(None, skeleton, 120), build_pipeline(steps, skeleton, "j", training=True))
+
+
 def batch_times(folder: Path, sizes: Sequence[int], rounds: int, seconds: float) -> list[dict[str, float]]:
     """Time to take a shuffled batch of 16 from stores of different sizes, first batch of an epoch included, in turns.
 
     Returns {"size", "seconds"} for each size: of this process's time.
     """
-    steps = ["PreNormalize3D", "Stream", {"name": "UniformSample", "clip_len": 100}, "Pack"]
-    skeleton = load_layout("nturgb+d")
-    pipeline = build_pipeline(steps, skeleton, "j", training=True)
     times: dict[int, list[float]] = {size: [] for size in sizes}
     for size in sizes:
-        write_store(folder / f"{size}.store", synthetic(size, "3d"), {}, None, np.dtype(np.float16))
+        _write_store(folder / f"{size}.store", size)
     for turn in range(rounds + 1):  # the first is not counted
         for size in sizes:
-            clips = Store(folder / f"{size}.store").select(None, skeleton, 120)
-            loader = Loader(SkeletonDataset(clips, pipeline), BatchSampler(size, 16, shuffle=True), 0)
+            loader = Loader(_open_store(folder / f"{size}.store"), BatchSampler(size, 16, shuffle=True), 0)
             count, began = 0, time.process_time()
             for _ in loader:
                 count += 1
@@ -122,14 +129,12 @@ def store_at_scale(folder: Path, samples: int, workers: int, batches: int, say: 
         raise UserError("benchmark data: memory is measured through /proc, which this system does not have")
     path = folder / f"ntu_like_{samples}.store"
     began = time.perf_counter()
-    write_store(path, synthetic(samples, "3d"), {}, None, np.dtype(np.float16))
+    _write_store(path, samples)
     size = (path / "keypoint.bin").stat().st_size / 1e9
     say(f"store of {samples:,} clips, {size:.2f} GB: written in {time.perf_counter() - began:.0f} s")
     began = time.perf_counter()
-    clips = Store(path).select(None, load_layout("nturgb+d"), 120)
+    dataset = _open_store(path)
     say(f"opened in {1000 * (time.perf_counter() - began):.1f} ms")
-    steps = ["PreNormalize3D", "Stream", {"name": "UniformSample", "clip_len": 100}, "Pack"]
-    dataset = SkeletonDataset(clips, build_pipeline(steps, load_layout("nturgb+d"), "j", training=True))
     used = {}
     for number in (1, workers):
         used[number] = _run(dataset, number, batches, say)

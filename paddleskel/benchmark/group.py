@@ -20,22 +20,20 @@ def lead(name: str, processes: int) -> None:
     They divide this process's threads, and end with it.
     """
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or runtime.available_cores()) // processes)
-    places = _free_places(processes)
+    master, *places = _free_places(1 + processes)
     shared = {
         "PADDLE_TRAINERS_NUM": str(processes),
         "PADDLE_TRAINER_ENDPOINTS": ",".join(places),
         "PADDLE_DISTRI_BACKEND": "gloo",
-        "PADDLE_MASTER": _free_places(1)[0],
+        "PADDLE_MASTER": master,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
     }
-    for rank, place in reversed(list(enumerate(places))):
-        own = {**shared, "PADDLE_TRAINER_ID": str(rank), "PADDLE_CURRENT_ENDPOINT": place}
-        if rank == 0:
-            os.environ.update(own)
-        else:
-            other = subprocess.Popen([sys.executable, __file__, name], env={**os.environ, **own}, stdout=2)
-            atexit.register(other.kill)
+    place_of = lambda rank: {"PADDLE_TRAINER_ID": str(rank), "PADDLE_CURRENT_ENDPOINT": places[rank]}
+    os.environ.update(shared, **place_of(0))
+    for rank in range(1, processes):
+        other = subprocess.Popen([sys.executable, __file__, name], env={**os.environ, **place_of(rank)}, stdout=2)
+        atexit.register(other.kill)
 
 
 def _free_places(count: int) -> list[str]:

@@ -67,9 +67,11 @@ def build(name: str) -> Step:
     stock = name.startswith("stock:")
     name = name.removeprefix("stock:")
     if name.startswith("train/") and "PADDLE_TRAINER_ID" not in os.environ:
-        processes = Subject.parse(name).processes
-        if processes > 1:
-            lead(name, processes)
+        subject = Subject.parse(name)
+        if subject.batch % subject.processes:
+            raise UserError(f"{name}: {subject.processes} processes cannot share {subject.batch} clips evenly")
+        if subject.processes > 1:
+            lead(name, subject.processes)
     runtime.import_paddle(tuned=not stock)
     runtime.select_device()
     kind = name.split("/")[0]
@@ -129,10 +131,7 @@ def network_step(subject: Subject) -> Step:
     from paddleskel.engine import distributed
     from paddleskel.engine.optim import build_optimizer
 
-    if subject.batch % subject.processes:
-        raise UserError(f"{subject.name}: {subject.processes} processes cannot share {subject.batch} clips evenly")
-    if subject.processes > 1:
-        distributed.start()
+    distributed.start()
     model, shape = _network(subject._replace(batch=subject.batch // subject.processes))
     inputs, labels = paddle.randn(shape), paddle.randint(0, subject.classes, shape[:1])
     network = distributed.parallel(model, sync_bn=False)

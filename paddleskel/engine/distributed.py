@@ -95,18 +95,19 @@ def meet(what: str, always: bool = False) -> None:
 
 def _await_all() -> list[int]:
     """Rank 0: hear from every process, answer those that are here with the ranks that are not, and return these."""
-    missing, until = dict(_links), time.monotonic() + _PATIENCE
+    missing, until = {link: other for other, link in _links.items()}, time.monotonic() + _PATIENCE
     try:
         while missing and (left := until - time.monotonic()) > 0:
-            for link in connection.wait(list(missing.values()), left):
+            for link in connection.wait(list(missing), left):
                 link.recv_bytes()
-                missing = {other: its for other, its in missing.items() if its is not link}
+                del missing[link]
     except (EOFError, OSError):
         time.sleep(_LINGER)  # a process has ended: the launcher says which, and ends this one too
-    for other in _links.keys() - missing.keys():
+    ranks = sorted(missing.values())
+    for link in set(_links.values()) - missing.keys():
         with contextlib.suppress(OSError):
-            _links[other].send_bytes(" ".join(map(str, sorted(missing))).encode())
-    return sorted(missing)
+            link.send_bytes(" ".join(map(str, ranks)).encode())
+    return ranks
 
 
 def _await_first() -> list[int]:
