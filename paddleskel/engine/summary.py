@@ -175,7 +175,7 @@ def summarize(model: Recognizer, shape: tuple[int, int, int, int]) -> Summary:
     def note(layer, inputs, output):
         name = names[id(layer)]
         shapes[name] = list(output.shape)
-        if rule := _MACS.get(type(layer)):
+        if rule := next((_MACS[kind] for kind in type(layer).__mro__ if kind in _MACS), None):
             macs[name] += int(rule(layer, inputs[0], output))
         if isinstance(layer, (nn.BatchNorm1D, nn.BatchNorm2D)):
             summary.batch_norm += 2 * int(output.size)

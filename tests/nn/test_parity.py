@@ -161,23 +161,33 @@ def test_tiny_networks_train_like_the_reference(reference, network, layout):
         if name == "backbone.A":
             np.testing.assert_allclose(array, state[name], atol=1e-7)
     model.eval()
-    x = paddle.to_tensor(file["x"])
-    assert difference(model(x).numpy(), file["logits_eval"]) < 1e-4
+    assert difference(model(paddle.to_tensor(file["x"])).numpy(), file["logits_eval"]) < 1e-4
+    # a pre-activation may sit at a tie of a ReLU or a max pooling, which a last bit tips over: of inputs that are equal
+    # but for the last bit, one has the reference's gradients
+    for trial in range(6):
+        far = train_like_the_reference(model, file, state, trial)
+        if not far:
+            break
+    assert not far, far
+
+
+def train_like_the_reference(model, file, state, trial):
+    """Check a training step but for the gradients; return those that are not the reference's, with their errors."""
+    set_theirs(model, state)
+    model.clear_gradients()
     counts = elements_of_batch_norms(model)
     model.train()
-    logits = model(x)
+    noise = np.random.RandomState(trial).randn(*file["x"].shape) * (1e-7 if trial else 0)
+    logits = model(paddle.to_tensor((file["x"] * (1 + noise)).astype(np.float32)))
     loss = F.cross_entropy(logits, paddle.to_tensor(file["labels"]))
     loss.backward()
     assert difference(logits.numpy(), file["logits_train"]) < 1e-4
     assert float(loss) == pytest.approx(float(file["loss_train"]), rel=1e-5)
+    check_statistics(model, file, counts)
     found = gradients(model)
     names = [name for name in file.files if name.startswith("grad/") and np.abs(file[name]).max() > 1e-6]
     errors = {name: difference(found[name[5:]], file[name]) for name in names}
-    far = {name: error for name, error in errors.items() if error >= 1e-3}
-    # in this file a pre-activation sits at a tie of a ReLU or a max pooling, which a last bit may tip over
-    tie = (network, layout) == ("msg3d", "nturgb+d")
-    assert not far or (tie and max(far.values()) < 0.2), far
-    check_statistics(model, file, counts)
+    return {name: error for name, error in errors.items() if error >= 1e-3}
 
 
 def elements_of_batch_norms(model):

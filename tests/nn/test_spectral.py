@@ -1,0 +1,92 @@
+"""The convolution through the spectrum: Paddle's in value and gradient."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+from paddleskel.nn import spectral
+from paddleskel.nn.conv import temporal_conv
+
+
+def tensors(inputs, outputs, frames, taps, batch=3, joints=5):
+    random = np.random.RandomState(0)
+    x = random.randn(batch, inputs, frames, joints).astype(np.float32)
+    weight = (random.randn(outputs, inputs, taps, 1) / np.sqrt(taps * inputs)).astype(np.float32)
+    return paddle.to_tensor(x, stop_gradient=False), paddle.to_tensor(weight, stop_gradient=False)
+
+
+def direct(x, weight, stride, dilation):
+    return F.conv2d(x, weight, None, (stride, 1), (dilation * (weight.shape[2] // 2), 0), (dilation, 1))
+
+
+def results(function, x, weight, *options):
+    """(output, gradient of x, gradient of the weight)"""
+    x.clear_gradient()
+    weight.clear_gradient()
+    y = function(x, weight, *options)
+    paddle.seed(0)
+    (y * paddle.randn(y.shape)).sum().backward()
+    return [y.numpy(), *(None if t.grad is None else t.grad.numpy() for t in (x, weight))]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "frames", "taps", "stride", "dilation"),
+    [
+        (4, 4, 25, 9, 1, 1),
+        (4, 6, 50, 9, 2, 1),
+        (6, 4, 51, 9, 2, 1),
+        (4, 4, 20, 5, 1, 2),
+        (4, 4, 21, 5, 3, 2),
+        (4, 4, 13, 3, 1, 4),
+        (4, 4, 3, 9, 1, 1),
+        (4, 4, 1, 9, 2, 1),
+        (4, 4, 300, 9, 1, 1),
+    ],
+)
+def test_value_and_gradients_are_those_of_conv2d(inputs, outputs, frames, taps, stride, dilation):
+    x, weight = tensors(inputs, outputs, frames, taps)
+    for ours, theirs in zip(
+        results(spectral.conv, x, weight, stride, dilation), results(direct, x, weight, stride, dilation)
+    ):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_frozen_input_or_weight_gets_no_gradient(frozen):
+    whole = results(spectral.conv, *tensors(4, 4, 25, 9))
+    pair = tensors(4, 4, 25, 9)
+    pair[frozen].stop_gradient = True
+    part = results(spectral.conv, *pair)
+    assert part[1 + frozen] is None
+    np.testing.assert_array_equal(part[2 - frozen], whole[2 - frozen])
+
+
+def test_mixed_precision_does_not_reach_the_transforms():
+    x, weight = tensors(4, 4, 25, 9)
+    with paddle.amp.auto_cast(dtype="bfloat16"):
+        y = spectral.conv(x, weight)
+    np.testing.assert_array_equal(y.numpy(), spectral.conv(x, weight).numpy())
+
+
+def test_it_is_used_where_it_saves_time():
+    # the 9 x 1 convolutions of ST-GCN: 64, 128, 256 channels, 100, 50, 25 frames
+    for channels, frames in ((64, 100), (128, 50), (256, 25)):
+        assert spectral.pays(*tensors(channels, channels, frames, 9, 32, 17), 1, 1)
+    x, weight = tensors(256, 256, 25, 9)
+    assert not spectral.pays(*tensors(16, 16, 100, 5, 32, 17), 1, 1)  # narrow
+    assert not spectral.pays(*tensors(64, 64, 25, 3, 32, 17), 1, 1)  # short
+    assert not spectral.pays(*tensors(64, 64, 300, 9, 32, 17), 1, 1)  # long clips, whose transforms cost more
+    assert not spectral.pays(x.astype("float64"), weight.astype("float64"), 1, 1)
+
+
+def test_the_layer_gives_the_same_either_way(monkeypatch):
+    layer = temporal_conv(64, 64, 9, stride=2)
+    x = tensors(64, 64, 20, 9)[0]
+    assert spectral.pays(x, layer.weight, 2, 1)
+    ours = layer(x).numpy()
+    monkeypatch.setattr(spectral, "pays", lambda *_: False)
+    theirs = layer(x).numpy()
+    assert (ours != theirs).any()
+    np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
