@@ -15,7 +15,7 @@ from paddle import nn
 
 from paddleskel.models.agcn import AdaptiveGraphConv
 from paddleskel.models.ctrgcn import ChannelTopologyConv
-from paddleskel.models.msg3d import WindowConv
+from paddleskel.models.msg3d import ScaleConv, WindowConv
 from paddleskel.nn.conv import BiasedConv, ConvBN
 from paddleskel.nn.spatial import GraphConv
 from paddleskel.nn.temporal import Branches, MultiBranchConv, MultiScaleConv, TemporalConv
@@ -142,6 +142,14 @@ def _fold_adaptive(layer: AdaptiveGraphConv) -> nn.Layer:
     return layer
 
 
+def _fold_scales(layer: ScaleConv) -> nn.Layer:
+    """As above, in its `mlp`, whose two parts it uses by themselves."""
+    conv, (scale, shift) = layer.mlp.conv, scale_and_shift(layer.mlp.bn)
+    _set(conv.weight, _scaled(_array(conv.weight), scale))
+    layer.mlp = nn.Sequential(("conv", conv), ("bn", Shift(shift)))
+    return layer
+
+
 def _fold_window(layer: WindowConv) -> nn.Layer:
     scale, shift = scale_and_shift(layer.bn)
     _set(layer.merge.weight, _scaled(_array(layer.merge.weight), scale))
@@ -263,6 +271,7 @@ FOLDS = {
     GraphConv: FoldedGraphConv,
     AdaptiveGraphConv: _fold_adaptive,
     ChannelTopologyConv: _fold_topology,
+    ScaleConv: _fold_scales,
     WindowConv: _fold_window,
     MultiBranchConv: _fold_multi_branch,
     MultiScaleConv: _fold_multi_scale,

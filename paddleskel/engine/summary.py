@@ -53,7 +53,7 @@ def _dynamic_group_conv(unit: DynamicGroupConv, x, y) -> int:
 
 def _scale_conv(unit: ScaleConv, x, y) -> int:
     n, inputs, frames, joints = x.shape
-    return n * unit.A.shape[0] * inputs * frames * joints * joints
+    return n * unit.A.shape[0] * inputs * frames * joints * (y.shape[1] + joints)
 
 
 def _branches(unit: Branches, x, y) -> int:

@@ -11,6 +11,7 @@ from paddle import nn
 from paddleskel.models.registry import BACKBONES
 from paddleskel.models.stgcn import per_stage
 from paddleskel.nn.activation import relu
+from paddleskel.nn.aggregation import aggregate
 from paddleskel.nn.block import Block, DataBN, DataBNType, plan_stages
 from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
 from paddleskel.nn.temporal import DEFAULT_BRANCHES, MultiBranchConv, TemporalConv
@@ -81,10 +82,7 @@ class AdaptiveGraphConv(nn.Layer):
         return self.A + self.PA + F.softmax(alike, axis=-2)
 
     def forward(self, x):
-        channels, frames, joints = x.shape[1:]
-        heard = paddle.matmul(x.reshape([-1, 1, channels * frames, joints]), self.graphs(x))
-        heard = heard.reshape([-1, self.subsets * channels, frames, joints])
-        y = self.bn(F.conv2d(heard, self.weight))
+        y = self.bn(aggregate(x, self.graphs(x), self.weight))
         y = relu(y + (x if self.down is None else self.down(x)))
         return y if self.attention is None else self.attention(y)
 

@@ -9,8 +9,10 @@ from paddle import nn
 
 from paddleskel.models.registry import BACKBONES
 from paddleskel.nn.activation import relu
+from paddleskel.nn.aggregation import aggregate
 from paddleskel.nn.block import DataBN
 from paddleskel.nn.conv import ConvBN, Init
+from paddleskel.nn.rows import reorder
 from paddleskel.nn.temporal import MultiScaleConv
 from paddleskel.skeleton.graph import build_graph, k_adjacency, normalize_columns
 from paddleskel.skeleton.layout import Layout
@@ -38,8 +40,33 @@ class ScaleConv(nn.Layer):
         self.mlp = ConvBN(len(graphs) * in_channels, out_channels)
 
     def forward(self, x):
-        heard = [F.linear(x, graph) for graph in paddle.unbind(self.A + self.PA)]
-        return relu(self.mlp(paddle.concat(heard, axis=1)))
+        return relu(self.mlp.bn(aggregate(x, (self.A + self.PA).unsqueeze(0), self.mlp.conv.weight)))
+
+
+class FrameConv(nn.Conv2D):
+    """Convolve over the frames of a window. Frame i stands V columns after frame i - 1: a dilation of V.
+
+    Run as it stands, it is a 1x1 convolution of the frames side by side on the channel axis, which Paddle need not
+    unfold.
+
+    Shape: (N, C_in, T, window * V) -> (N, C_out, T, V).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, window: int, joints: int):
+        bound = 1 / (in_channels * window) ** 0.5
+        uniform = paddle.ParamAttr(initializer=nn.initializer.Uniform(-bound, bound))
+        super().__init__(
+            in_channels, out_channels, (1, window), dilation=(1, joints), weight_attr=uniform, bias_attr=False
+        )
+
+    def forward(self, x):
+        if not paddle.in_dynamic_mode():
+            return super().forward(x)
+        n, channels, frames, columns = x.shape
+        window = self.weight.shape[3]
+        x = reorder(x.reshape([n, channels, frames, window, columns // window]), (0, 1, 3, 2))
+        x = x.reshape([n, channels * window, frames, -1])
+        return F.conv2d(x, self.weight.reshape([-1, channels * window, 1, 1]))
 
 
 class WindowConv(nn.Layer):
@@ -67,16 +94,7 @@ class WindowConv(nn.Layer):
         self.window, self.stride, self.joints = window, stride, len(adjacency)
         linked = np.tile(adjacency + np.eye(self.joints), (window, window))
         self.spread = ScaleConv(in_channels, embed_channels, scale_graphs(linked, scales))
-        # frame i of a window stands V columns after frame i - 1, so a dilation of V convolves over frames
-        bound = 1 / (embed_channels * window) ** 0.5
-        self.merge = nn.Conv2D(
-            embed_channels,
-            out_channels,
-            (1, window),
-            dilation=(1, self.joints),
-            weight_attr=paddle.ParamAttr(initializer=nn.initializer.Uniform(-bound, bound)),
-            bias_attr=False,
-        )
+        self.merge = FrameConv(embed_channels, out_channels, window, self.joints)
         self.bn = nn.BatchNorm2D(out_channels)
 
     def windows(self, x):
@@ -85,7 +103,7 @@ class WindowConv(nn.Layer):
         steps = (frames - 1) // self.stride + 1
         padding = [(self.window - 1) // 2, 0]
         x = F.unfold(x, [self.window, 1], [self.stride, 1], padding)
-        x = x.reshape([-1, channels, self.window, steps, self.joints]).transpose([0, 1, 3, 2, 4])
+        x = reorder(x.reshape([-1, channels, self.window, steps, self.joints]), (0, 1, 3, 2))
         return x.reshape([-1, channels, steps, self.window * self.joints])
 
     def forward(self, x):

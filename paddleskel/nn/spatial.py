@@ -4,10 +4,10 @@ from typing import Literal
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
 from paddleskel.nn.activation import relu
+from paddleskel.nn.aggregation import aggregate
 from paddleskel.nn.conv import ConvBN, Init, bias_init, weight_init
 
 
@@ -73,13 +73,15 @@ class GraphConv(nn.Layer):
         return self.A + self.PA if self.adaptive == "offset" else self.A
 
     def forward(self, x):
-        graph = self.adjacency()
-        heard, weight = [F.linear(x, subset) for subset in paddle.unbind(graph)], self.weight
+        graph, weight = self.adjacency(), self.weight
         if self.bias is not None:
-            column_sums = graph.sum(axis=1).reshape([1, graph.shape[0], 1, graph.shape[2]])
-            heard.append(paddle.full_like(x[:, :1], 1.0) * column_sums)
-            weight = paddle.concat([weight, self.bias], axis=1)
-        y = self.bn(F.conv2d(paddle.concat(heard, axis=1), weight))
+            subsets, outputs = graph.shape[0], weight.shape[0]
+            x_ = paddle.concat([x, paddle.full_like(x[:, :1], 1.0)], axis=1)
+            weight = paddle.concat([weight.reshape([outputs, subsets, -1]), self.bias.squeeze(3)], axis=2)
+            y = aggregate(x_, graph.unsqueeze(0), weight.reshape([outputs, -1, 1, 1]))
+        else:
+            y = aggregate(x, graph.unsqueeze(0), weight)
+        y = self.bn(y)
         if self.with_res:
             y = y + (x if self.down is None else self.down(x))
         return relu(y)

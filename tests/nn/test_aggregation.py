@@ -1,0 +1,57 @@
+"""The sum over neighbourhoods: value and gradients as Paddle derives them, and less kept."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+from paddleskel.nn.aggregation import aggregate
+from paddleskel.nn.rows import reorder
+
+
+def plain(x, graphs, weight):
+    """One neighbourhood after the other."""
+    total = 0
+    for k, part in enumerate(paddle.split(weight, graphs.shape[1], axis=1)):
+        total = total + F.conv2d(paddle.matmul(x, graphs[:, k : k + 1]), part)
+    return total
+
+
+def results(function, shapes, frozen=()):
+    random = np.random.RandomState(0)
+    tensors = [paddle.to_tensor(random.randn(*shape).astype(np.float32)) for shape in shapes]
+    for number, tensor in enumerate(tensors):
+        tensor.stop_gradient = number in frozen
+    y = function(*tensors)
+    (y * paddle.to_tensor(random.randn(*y.shape).astype(np.float32))).sum().backward()
+    return [y.numpy(), *(None if tensor.grad is None else tensor.grad.numpy() for tensor in tensors)]
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("graphs", [1, "one a sample"])
+@pytest.mark.parametrize("frozen", [(), (0,), (1,), (2,), (0, 1)])
+def test_value_and_gradients(samples, graphs, frozen):
+    shapes = [(samples, 4, 6, 5), (graphs if graphs == 1 else samples, 3, 5, 5), (7, 12, 1, 1)]
+    for ours, theirs in zip(results(aggregate, shapes, frozen), results(plain, shapes, frozen)):
+        if theirs is None:
+            assert ours is None
+        else:
+            np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
+
+
+def test_mixed_precision_stays_outside():
+    shapes = [(2, 4, 6, 5), (1, 3, 5, 5), (7, 12, 1, 1)]
+    tensors = [paddle.randn(shape) for shape in shapes]
+    with paddle.amp.auto_cast(dtype="bfloat16"):
+        y = aggregate(*tensors)
+    np.testing.assert_array_equal(y.numpy(), aggregate(*tensors).numpy())
+
+
+@pytest.mark.parametrize("order", [(2, 1, 0), (0, 2, 1), (1, 2, 0)])
+def test_reorder_is_a_transposition(order):
+    """Value and gradient; 1, 2, 0 is not its own inverse."""
+    shapes = [(2, 3, 4, 5)]
+    for ours, theirs in zip(
+        results(lambda x: reorder(x, order), shapes), results(lambda x: x.transpose([*order, 3]), shapes)
+    ):
+        np.testing.assert_array_equal(ours, theirs)
