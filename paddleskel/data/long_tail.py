@@ -22,8 +22,8 @@ class LongTail:
 
     Attributes:
         imbalance_factor: largest over smallest class. max_per_class: size of the largest.
-        order: how the ids are sorted before they are drawn; default: subject, camera or setup for NTU's cross-subject,
-            cross-view and cross-setup splits, by id otherwise.
+        order: how the ids are sorted before they are drawn; default: subject, camera or setup for cross-subject,
+            cross-view and cross-setup splits of NTU's samples, by id otherwise.
         list: a text file with one sample id a line, in place of drawing.
     """
 
@@ -87,9 +87,11 @@ def thin(clips: Sequence[Clip], settings: LongTail, num_classes: int, split: str
             raise UserError(f"DATASET.train.long_tail.list: {settings.list}: cannot be read: {error}") from error
     else:
         by_split = {"xsub": "subject", "xview": "camera", "xset": "setup"}
-        order = settings.order or by_split.get((split or "").split("_")[0], "id")
+        ids = ids_of(clips)
+        of_ntu = all(map(_NTU_ID.search, ids))
+        order = settings.order or (by_split.get((split or "").split("_")[0], "id") if of_ntu else "id")
         sizes = class_sizes(num_classes, settings.imbalance_factor, settings.max_per_class)
-        wanted = set(draw(ids_of(clips), labels_of(clips).tolist(), sizes, order, settings.seed))
+        wanted = set(draw(ids, labels_of(clips).tolist(), sizes, order, settings.seed))
     kept = only(clips, wanted)
     if not kept:
         raise UserError(f"DATASET.train.long_tail.list: {settings.list} names no sample of the split")

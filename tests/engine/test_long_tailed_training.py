@@ -101,3 +101,17 @@ def test_published_setups_are_configs():
             assert settings.MODEL.loss["start_epoch"] == 19
             assert settings.DATASET.train.long_tail.max_per_class == largest
             assert settings.DATASET.train.mix["name"] == "PartMixup"
+
+
+def test_a_cross_view_split_of_other_data_than_ntus_is_thinned_by_id():
+    """As configs/recognition/*/*_lt_nwucla.yaml do."""
+    from paddleskel.data.clip import Clip
+    from paddleskel.data.long_tail import LongTail, thin
+
+    clips = [
+        Clip(np.zeros((1, 1, 20, 3), np.float32), label=label, id=f"a{label:02d}_s{sample:02d}_e00_v01")
+        for label in range(2)
+        for sample in range(20)
+    ]
+    kept = thin(clips, LongTail(imbalance_factor=2, max_per_class=10), 2, "xview_train")
+    assert [clip.label for clip in kept] == [0] * 10 + [1] * 5
