@@ -18,8 +18,8 @@ def reorder(x: paddle.Tensor, order: Sequence[int]) -> paddle.Tensor:
 def gathered(x: paddle.Tensor, order: tuple[int, ...]) -> paddle.Tensor:
     """`reorder` on a CPU, without a gradient."""
     *leading, joints = x.shape
-    moved = paddle.gather(x.reshape([-1, joints]), _places(tuple(leading), order))
-    return moved.reshape([*(leading[axis] for axis in order), joints])
+    shape, places = [*(leading[axis] for axis in order), joints], _places(tuple(leading), order)
+    return (x if places is None else paddle.gather(x.reshape([-1, joints]), places)).reshape(shape)
 
 
 class _Reorder(PyLayer):
@@ -34,6 +34,10 @@ class _Reorder(PyLayer):
 
 
 @lru_cache(32)
-def _places(shape: tuple[int, ...], order: tuple[int, ...]) -> paddle.Tensor:
+def _places(shape: tuple[int, ...], order: tuple[int, ...]) -> paddle.Tensor | None:
+    """Which row comes where; None where all stay in their places, since the axes that change theirs are of size 1."""
+    moving = [axis for axis in order if shape[axis] > 1]
+    if moving == sorted(moving):
+        return None
     rows = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
     return paddle.to_tensor(np.ascontiguousarray(rows.transpose(order)).ravel())

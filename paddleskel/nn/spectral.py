@@ -1,17 +1,21 @@
 """Long convolutions over time through their spectrum: the same result with a third of the multiplications.
 
-A convolution over time is a product at each frequency. Clips are short, so the Fourier transform is a product with a
-matrix, and the three real products that make a complex one (Gauss) are three rows of it. With * for the product of a
-(C_out, C_in) with a (C_in, N V) matrix, one for each of P rows,
+A convolution over time is a product at each frequency. Clips are short, so the Fourier transforms are products with
+matrices, and all is real arithmetic:
 
-    y = A ((G w) * (D x)),    D: (P, T), G: (P, k), A: (T_out, P), P = 3/2 L
+    y = A ((G w) * (D x)),    D: (B r, T), G: (B r r, k), A: (T, B r)
 
-takes P such products where the convolution takes k T_out. L, even, is at least T + dilation (k - 1) / 2, so that only
-frames nobody asks for wrap around. The frequencies are the odd ones, (f + 1/2) / L: none of them is real, and all are
-treated alike.
+where * is, in each of B blocks, the product of an (r C_out, r C_in) with an (r C_in, N V) matrix. A complex product is
+either one block of four real ones (r = 2, B = L / 2) or, by Gauss, three blocks of one each (r = 1, B = 3 L / 2), which
+is less to multiply and more to move. L, even, is T and half the kernel's reach at least, so that only frames nobody
+asks for wrap around. The frequencies are the odd ones, (f + 1/2) / L: none of them is real, and all are treated alike.
+
+With a stride of s, frames t s + p for p = 0 ... s - 1 are s inputs of T / s frames each, and so are the taps that meet
+them: C_in becomes s C_in, T becomes T / s, and the stride is gone.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -19,100 +23,126 @@ from paddle.autograd import PyLayer
 
 from paddleskel.nn.rows import gathered
 
+_PASS = 64  # reading or writing a number takes as long as this many multiply-accumulates, measured
+
 
 def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int = 1, dilation: int = 1) -> paddle.Tensor:
     """A (k x 1) convolution, k odd, padded so that T shrinks by the stride alone: float32, on a CPU.
 
     Shape: (N, C_in, T, V), (C_out, C_in, k, 1) -> (N, C_out, floor((T - 1) / stride) + 1, V).
     """
+    case = _Case.of(x, weight, stride, dilation)
     with paddle.amp.auto_cast(enable=False):
-        return _SpectralConv.apply(x, weight, _matrices(x.shape[2], weight.shape[2], stride, dilation))
+        if missing := -x.shape[2] % stride:
+            x = paddle.concat([x, paddle.zeros([*x.shape[:2], missing, x.shape[3]])], axis=2)
+        return _SpectralConv.apply(x, weight, case, min((1, 2), key=case.cost))
 
 
 def pays(x: paddle.Tensor, weight: paddle.Tensor, stride: int, dilation: int) -> bool:
-    """Whether `conv` can be used and is faster than Paddle's convolution, from the multiplications of both.
-
-    The two constants were measured: unfolding an input for one tap takes as long as 64 multiplications, and those of
-    `conv`, on smaller matrices, take 1.5 times as long each.
-    """
+    """Whether `conv` can be used and is faster than Paddle's convolution, which unfolds its input."""
     if not (paddle.in_dynamic_mode() and x.place.is_cpu_place() and x.dtype == weight.dtype == paddle.float32):
         return False
-    (n, _, frames, joints), (outputs, inputs, taps, _) = x.shape, weight.shape
+    outputs, inputs, taps, _ = weight.shape
     if taps < 5 or not taps % 2:
         return False
-    columns, frames_out, products = n * joints, (frames - 1) // stride + 1, _products(frames, taps, dilation)
-    direct = columns * frames_out * taps * inputs * (outputs + 64)
-    transforms = columns * (frames * inputs + frames_out * outputs) + taps * inputs * outputs
-    return 1.5 * products * (columns * inputs * outputs + transforms) < direct
+    case = _Case.of(x, weight, stride, dilation)
+    direct = case.columns * case.frames * taps * inputs * (outputs + _PASS)
+    return min(map(case.cost, (1, 2))) < direct
+
+
+class _Case(NamedTuple):
+    """What the transforms depend on, and what a convolution costs. frames: of the output; columns: N V."""
+
+    inputs: int
+    outputs: int
+    taps: int
+    frames: int
+    columns: int
+    stride: int
+    dilation: int
+
+    @classmethod
+    def of(cls, x, weight, stride: int, dilation: int) -> "_Case":
+        (n, _, frames, joints), (outputs, inputs, taps, _) = x.shape, weight.shape
+        return cls(inputs, outputs, taps, -(-frames // stride), n * joints, stride, dilation)
+
+    @property
+    def length(self) -> int:
+        """L."""
+        reach = self.dilation * (self.taps - 1) // 2
+        length = self.frames + -(-reach // self.stride)
+        return length + length % 2
+
+    def cost(self, r: int) -> float:
+        """In multiply-accumulates, for blocks of r."""
+        rows, inputs = self.length * (1.5 if r == 1 else 1), self.stride * self.inputs
+        a_column = (self.frames + _PASS) * (inputs + self.outputs) + r * inputs * self.outputs
+        return rows * (self.columns * a_column + r * inputs * self.outputs * (self.taps + _PASS))
+
+    def matrices(self, r: int) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        return _matrices(self.frames, self.taps, self.stride, self.dilation, self.length, r)
 
 
 class _SpectralConv(PyLayer):
     @staticmethod
-    def forward(ctx, x, weight, matrices):
+    def forward(ctx, x, weight, case, r):
         ctx.save_for_backward(x, weight)
-        ctx.matrices, ctx.wanted = matrices, [not x.stop_gradient, not weight.stop_gradient]
-        decompose, spread, compose = matrices
-        n, joints = x.shape[0], x.shape[3]
-        product = paddle.matmul(_of_weight(spread, weight), _of_frames(decompose, x))
-        product = paddle.matmul(compose, product.reshape([compose.shape[1], -1]))
-        return _turn(product.reshape([compose.shape[0], weight.shape[0], n, joints]))
+        ctx.case, ctx.r = case, r
+        ctx.wanted = not x.stop_gradient, not weight.stop_gradient
+        decompose, spread, compose = case.matrices(r)
+        y = paddle.matmul(_of_weight(spread, weight, case, r), _of_frames(decompose, x, case.stride, r))
+        y = paddle.matmul(compose, y.reshape([compose.shape[1], -1]))
+        return gathered(y.reshape([case.frames, case.outputs, x.shape[0], x.shape[3]]), (2, 1, 0))
 
     @staticmethod
     def backward(ctx, gradient):
-        x, weight = ctx.saved_tensor()
-        decompose, spread, compose = ctx.matrices
-        n, inputs, frames, joints = x.shape
-        products = spread.shape[0]
-        gradient = _of_frames(compose.t(), gradient)
+        (x, weight), case, r = ctx.saved_tensor(), ctx.case, ctx.r
+        decompose, spread, compose = case.matrices(r)
+        gradient = _of_frames(compose.t(), gradient, 1, r)
         of_x = of_weight = None
         if ctx.wanted[1]:
-            of_weight = paddle.matmul(gradient, _of_frames(decompose, x), transpose_y=True)
-            of_weight = paddle.matmul(of_weight.reshape([products, -1]), spread, transpose_x=True).reshape(weight.shape)
+            of_weight = paddle.matmul(gradient, _of_frames(decompose, x, case.stride, r), transpose_y=True)
+            of_weight = of_weight.reshape([-1, r, case.outputs, r, case.stride, case.inputs])
+            of_weight = gathered(of_weight, (0, 1, 3, 4, 2)).reshape([spread.shape[0], -1])
+            of_weight = paddle.matmul(of_weight, spread, transpose_x=True).reshape(weight.shape)
         if ctx.wanted[0]:
-            of_x = paddle.matmul(_of_weight(spread, weight), gradient, transpose_x=True).reshape([products, -1])
-            of_x = _turn(paddle.matmul(decompose, of_x, transpose_x=True).reshape([frames, inputs, n, joints]))
+            of_x = paddle.matmul(_of_weight(spread, weight, case, r), gradient, transpose_x=True)
+            of_x = paddle.matmul(decompose, of_x.reshape([decompose.shape[0], -1]), transpose_x=True)
+            of_x = of_x.reshape([case.frames, case.stride, case.inputs, x.shape[0], x.shape[3]])
+            of_x = gathered(of_x, (3, 2, 0, 1)).reshape(x.shape)
         return of_x, of_weight
 
 
-def _of_frames(matrix: paddle.Tensor, x: paddle.Tensor) -> paddle.Tensor:
-    """(P, T), (N, C, T, V) -> (P, C, N V)."""
+def _of_frames(matrix: paddle.Tensor, x: paddle.Tensor, stride: int, r: int) -> paddle.Tensor:
+    """(B r, T / s), (N, C, T, V) -> (B, r s C, N V)."""
     n, channels, frames, joints = x.shape
-    return paddle.matmul(matrix, _turn(x).reshape([frames, -1])).reshape([-1, channels, n * joints])
+    x = gathered(x.reshape([n, channels, frames // stride, stride, joints]), (2, 3, 1, 0))
+    return paddle.matmul(matrix, x.reshape([frames // stride, -1])).reshape([-1, r * stride * channels, n * joints])
 
 
-def _of_weight(spread: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
-    """(P, k), (C_out, C_in, k, 1) -> (P, C_out, C_in)."""
-    outputs, inputs, taps, _ = weight.shape
-    weight = weight.reshape([outputs * inputs, taps])
-    return paddle.matmul(spread, weight, transpose_y=True).reshape([-1, outputs, inputs])
-
-
-def _turn(x: paddle.Tensor) -> paddle.Tensor:
-    """(a, b, c, V) -> (c, b, a, V)."""
-    return gathered(x, (2, 1, 0))
-
-
-def _products(frames: int, taps: int, dilation: int) -> int:
-    length = frames + dilation * (taps - 1) // 2
-    return 3 * ((length + 1) // 2)
+def _of_weight(spread: paddle.Tensor, weight: paddle.Tensor, case: _Case, r: int) -> paddle.Tensor:
+    """(B r r s, k), (C_out, C_in, k, 1) -> (B, r C_out, r s C_in)."""
+    blocks = paddle.matmul(spread, weight.reshape([-1, case.taps]), transpose_y=True)
+    blocks = blocks.reshape([-1, r, r, case.stride, case.outputs, case.inputs])
+    return gathered(blocks, (0, 1, 4, 2, 3)).reshape([-1, r * case.outputs, r * case.stride * case.inputs])
 
 
 @lru_cache(64)
-def _matrices(frames: int, taps: int, stride: int, dilation: int) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-    """D (P, T), G (P, k) and A (T_out, P), computed in float64."""
-    products = _products(frames, taps, dilation)
-    length, frequencies = 2 * products // 3, np.arange(products // 3) + 0.5
+def _matrices(frames: int, taps: int, stride: int, dilation: int, length: int, r: int) -> tuple[paddle.Tensor, ...]:
+    """D, G and A, computed in float64."""
+    frequencies = np.arange(length // 2) + 0.5
     wave = lambda times: np.exp(-2j * np.pi * np.outer(frequencies, times) / length)
-    signal = wave(np.arange(frames))
-    kernel = wave(dilation * ((taps - 1) // 2 - np.arange(taps)))
-    # (a + ib)(c + id): with p = c (a + b), q = a (d - c), r = b (c + d) it is p - r + i (p + q)
-    decompose = np.stack([signal.real + signal.imag, signal.real, signal.imag], axis=1)
-    spread = np.stack([kernel.real, kernel.imag - kernel.real, kernel.real + kernel.imag], axis=1)
-    back = 2 / length * wave(np.arange(0, frames, stride))
-    compose = np.stack([back.real + back.imag, back.imag, -back.real], axis=1)
+    offsets = dilation * (np.arange(taps) - (taps - 1) // 2)
+    signal, kernel, back = wave(np.arange(frames)), wave(-(offsets // stride)), 2 / length * wave(np.arange(frames))
+    if r == 1:  # (a + ib)(c + id): with p = c (a + b), q = a (d - c), r = b (c + d) it is p - r + i (p + q)
+        decompose = [signal.real + signal.imag, signal.real, signal.imag]
+        spread = [kernel.real, kernel.imag - kernel.real, kernel.real + kernel.imag]
+        compose = [back.real + back.imag, back.imag, -back.real]
+    else:
+        decompose, compose = [signal.real, signal.imag], [back.real, back.imag]
+        spread = [kernel.real, -kernel.imag, kernel.imag, kernel.real]
+    meets = offsets % stride == np.arange(stride)[:, None]  # (s, k)
+    rows = lambda parts, columns: np.stack(parts, axis=1).reshape(-1, columns)
+    spread = (np.stack(spread, axis=1)[:, :, None] * meets).reshape(-1, taps)
     tensor = lambda matrix: paddle.to_tensor(np.ascontiguousarray(matrix.astype(np.float32)))
-    return (
-        tensor(decompose.reshape(products, frames)),
-        tensor(spread.reshape(products, taps)),
-        tensor(compose.reshape(products, -1).T),
-    )
+    return tensor(rows(decompose, frames)), tensor(spread), tensor(rows(compose, frames).T)

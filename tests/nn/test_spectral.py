@@ -39,12 +39,15 @@ def results(function, x, weight, *options):
         (4, 4, 20, 5, 1, 2),
         (4, 4, 21, 5, 3, 2),
         (4, 4, 13, 3, 1, 4),
+        (4, 4, 22, 7, 3, 1),
         (4, 4, 3, 9, 1, 1),
         (4, 4, 1, 9, 2, 1),
         (4, 4, 300, 9, 1, 1),
     ],
 )
-def test_value_and_gradients_are_those_of_conv2d(inputs, outputs, frames, taps, stride, dilation):
+@pytest.mark.parametrize("r", [1, 2])
+def test_value_and_gradients_are_those_of_conv2d(r, inputs, outputs, frames, taps, stride, dilation, monkeypatch):
+    monkeypatch.setattr(spectral._Case, "cost", lambda case, blocks: abs(blocks - r))
     x, weight = tensors(inputs, outputs, frames, taps)
     for ours, theirs in zip(
         results(spectral.conv, x, weight, stride, dilation), results(direct, x, weight, stride, dilation)
@@ -74,16 +77,16 @@ def test_it_is_used_where_it_saves_time():
     # the 9 x 1 convolutions of ST-GCN: 64, 128, 256 channels, 100, 50, 25 frames
     for channels, frames in ((64, 100), (128, 50), (256, 25)):
         assert spectral.pays(*tensors(channels, channels, frames, 9, 32, 17), 1, 1)
-    x, weight = tensors(256, 256, 25, 9)
-    assert not spectral.pays(*tensors(16, 16, 100, 5, 32, 17), 1, 1)  # narrow
-    assert not spectral.pays(*tensors(64, 64, 25, 3, 32, 17), 1, 1)  # short
-    assert not spectral.pays(*tensors(64, 64, 300, 9, 32, 17), 1, 1)  # long clips, whose transforms cost more
+    assert not spectral.pays(*tensors(64, 64, 25, 3, 32, 17), 1, 1)  # few taps
+    assert not spectral.pays(*tensors(64, 64, 600, 9, 32, 17), 1, 1)  # many frames: their transforms cost more
+    assert not spectral.pays(*tensors(256, 256, 50, 9, 2, 17), 2, 1)  # few samples: the weight's transform costs more
+    x, weight = tensors(256, 256, 25, 9, 32, 17)
     assert not spectral.pays(x.astype("float64"), weight.astype("float64"), 1, 1)
 
 
 def test_the_layer_gives_the_same_either_way(monkeypatch):
     layer = temporal_conv(64, 64, 9, stride=2)
-    x = tensors(64, 64, 20, 9)[0]
+    x = tensors(64, 64, 20, 9, 32, 17)[0]
     assert spectral.pays(x, layer.weight, 2, 1)
     ours = layer(x).numpy()
     monkeypatch.setattr(spectral, "pays", lambda *_: False)
