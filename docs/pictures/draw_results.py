@@ -20,7 +20,7 @@ def epochs(log: Path) -> list[tuple[int, float, float]]:
 
 def main(folder: Path, picture: Path) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for log in sorted(folder.glob("*_seed1_*.txt")):
+    for log in sorted(folder.glob("nwucla_*_seed1_*.txt")):
         model, stream = log.stem.removeprefix("nwucla_").split("_seed1_")
         found = epochs(log)
         for axis, column in zip(axes, (1, 2)):
