@@ -16,9 +16,8 @@ class GraphConv(nn.Layer):
 
         y = relu(BN(sum_k (W_k x + b_k) A_k) [+ residual])                     (ST-GCN, eq. 10)
 
-    Computed as one 1x1 convolution of the K aggregated inputs x A_k, which is the same sum in another order. There b_k
-    multiplies the column sums of A_k: K more input channels that hold them carry the bias at no extra pass over the
-        data.
+    Computed as one 1x1 convolution of the K aggregated inputs x A_k, which is the same sum in another order. One more
+    input channel, of ones, carries the bias: aggregated, it is the column sums of A_k, which b_k multiplies.
 
     Shape: (N, C_in, T, V) -> (N, C_out, T, V).
 
@@ -73,15 +72,12 @@ class GraphConv(nn.Layer):
         return self.A + self.PA if self.adaptive == "offset" else self.A
 
     def forward(self, x):
-        graph, weight = self.adjacency(), self.weight
+        graph, weight, inputs = self.adjacency().unsqueeze(0), self.weight, x
         if self.bias is not None:
-            subsets, outputs = graph.shape[0], weight.shape[0]
-            x_ = paddle.concat([x, paddle.full_like(x[:, :1], 1.0)], axis=1)
-            weight = paddle.concat([weight.reshape([outputs, subsets, -1]), self.bias.squeeze(3)], axis=2)
-            y = aggregate(x_, graph.unsqueeze(0), weight.reshape([outputs, -1, 1, 1]))
-        else:
-            y = aggregate(x, graph.unsqueeze(0), weight)
-        y = self.bn(y)
+            inputs = paddle.concat([x, paddle.full_like(x[:, :1], 1.0)], axis=1)
+            weight = weight.reshape([weight.shape[0], graph.shape[1], -1])
+            weight = paddle.concat([weight, self.bias.squeeze(3)], axis=2).reshape([weight.shape[0], -1, 1, 1])
+        y = self.bn(aggregate(inputs, graph, weight))
         if self.with_res:
             y = y + (x if self.down is None else self.down(x))
         return relu(y)
