@@ -134,26 +134,28 @@ class FoldedGraphConv(nn.Layer):
         return F.relu(y)
 
 
+def _leave_shift(weight: paddle.Tensor, bn: nn.Layer) -> Shift:
+    """Put a BatchNorm's scale into the weight before it, in place; return what is left of it."""
+    scale, shift = scale_and_shift(bn)
+    _set(weight, _scaled(_array(weight), scale))
+    return Shift(shift)
+
+
 def _fold_adaptive(layer: AdaptiveGraphConv) -> nn.Layer:
     """The weights are the layer's own parameters, so it stays and its BatchNorm becomes a shift."""
-    scale, shift = scale_and_shift(layer.bn)
-    _set(layer.weight, _scaled(_array(layer.weight), scale))
-    layer.bn = Shift(shift)
+    layer.bn = _leave_shift(layer.weight, layer.bn)
     return layer
 
 
 def _fold_scales(layer: ScaleConv) -> nn.Layer:
     """As above, in its `mlp`, whose two parts it uses by themselves."""
-    conv, (scale, shift) = layer.mlp.conv, scale_and_shift(layer.mlp.bn)
-    _set(conv.weight, _scaled(_array(conv.weight), scale))
-    layer.mlp = nn.Sequential(("conv", conv), ("bn", Shift(shift)))
+    conv, bn = layer.mlp.conv, layer.mlp.bn
+    layer.mlp = nn.Sequential(("conv", conv), ("bn", _leave_shift(conv.weight, bn)))
     return layer
 
 
 def _fold_window(layer: WindowConv) -> nn.Layer:
-    scale, shift = scale_and_shift(layer.bn)
-    _set(layer.merge.weight, _scaled(_array(layer.merge.weight), scale))
-    layer.bn = Shift(shift)
+    layer.bn = _leave_shift(layer.merge.weight, layer.bn)
     return layer
 
 

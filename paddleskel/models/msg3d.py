@@ -12,6 +12,7 @@ from paddleskel.nn.activation import relu
 from paddleskel.nn.aggregation import aggregate
 from paddleskel.nn.block import DataBN
 from paddleskel.nn.conv import ConvBN, Init
+from paddleskel.nn.place import eager_on_cpu
 from paddleskel.nn.rows import reorder
 from paddleskel.nn.temporal import MultiScaleConv
 from paddleskel.skeleton.graph import build_graph, k_adjacency, normalize_columns
@@ -46,8 +47,7 @@ class ScaleConv(nn.Layer):
 class FrameConv(nn.Conv2D):
     """Convolve over the frames of a window. Frame i stands V columns after frame i - 1: a dilation of V.
 
-    Run as it stands, it is a 1x1 convolution of the frames side by side on the channel axis, which Paddle need not
-    unfold.
+    On a CPU it is a 1x1 convolution of the frames side by side on the channel axis, which Paddle need not unfold.
 
     Shape: (N, C_in, T, window * V) -> (N, C_out, T, V).
     """
@@ -60,7 +60,7 @@ class FrameConv(nn.Conv2D):
         )
 
     def forward(self, x):
-        if not paddle.in_dynamic_mode():
+        if not eager_on_cpu(x):
             return super().forward(x)
         n, channels, frames, columns = x.shape
         window = self.weight.shape[3]

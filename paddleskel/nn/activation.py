@@ -3,6 +3,8 @@
 import paddle
 import paddle.nn.functional as F
 
+from paddleskel.nn.place import eager_on_cpu
+
 
 def relu(x: paddle.Tensor) -> paddle.Tensor:
     """max(x, 0), in place of x: x must be a result nobody else needs, such as a BatchNorm's or a sum.
@@ -11,7 +13,7 @@ def relu(x: paddle.Tensor) -> paddle.Tensor:
     NaN through, so that a diverged network shows. It keeps its input, and gives a gradient where that is positive: the
     output is positive in the same places, so the input is made to share its memory.
     """
-    if not (paddle.in_dynamic_mode() and x.place.is_cpu_place()):
+    if not eager_on_cpu(x):
         return F.relu(x)
     y = F.hardtanh(x, 0.0, float("inf"))
     y._share_buffer_to(x)

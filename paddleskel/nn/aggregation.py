@@ -4,6 +4,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle.autograd import PyLayer
 
+from paddleskel.nn.place import eager_on_cpu
+
 
 def aggregate(x: paddle.Tensor, graphs: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
     """sum_k W_k x G_k, as one 1x1 convolution of the K inputs x G_k side by side.
@@ -13,7 +15,7 @@ def aggregate(x: paddle.Tensor, graphs: paddle.Tensor, weight: paddle.Tensor) ->
 
     Shape: (N, C_in, T, V), (1 or N, K, V, V), (C_out, K C_in, 1, 1) -> (N, C_out, T, V).
     """
-    if paddle.in_dynamic_mode() and x.place.is_cpu_place() and x.dtype == weight.dtype == paddle.float32:
+    if eager_on_cpu(x) and x.dtype == weight.dtype == paddle.float32:
         with paddle.amp.auto_cast(enable=False):
             return _Aggregate.apply(x, graphs, weight)
     return F.conv2d(_heard(x, graphs), weight)

@@ -109,13 +109,18 @@ class BiasedConv(nn.Layer):
         self.bias = self.create_parameter([out_channels, 1, 1, 1], default_initializer=bias_init(init, fan_in))
 
     def forward(self, x):
-        x = paddle.concat([x, paddle.full_like(x[:, :1], 1.0)], axis=1)
+        x = append_ones(x)
         bias = self.bias
         if side := self.weight.shape[2] // 2:
             zeros = paddle.zeros([bias.shape[0], 1, side, 1], bias.dtype)
             bias = paddle.concat([zeros, bias, zeros], axis=2)
         weight = paddle.concat([self.weight, bias], axis=1)
         return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation)
+
+
+def append_ones(x):
+    """(N, C, T, V) -> (N, C + 1, T, V): one more channel, of ones, that carries a bias into a convolution."""
+    return paddle.concat([x, paddle.full_like(x[:, :1], 1.0)], axis=1)
 
 
 def mean_over_frames(x):

@@ -7,10 +7,12 @@ import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
+from paddleskel.nn.place import eager_on_cpu
+
 
 def reorder(x: paddle.Tensor, order: Sequence[int]) -> paddle.Tensor:
     """x.transpose([*order, last]): the axes before the last in another order, contiguous in memory."""
-    if not (paddle.in_dynamic_mode() and x.place.is_cpu_place()):
+    if not eager_on_cpu(x):
         return x.transpose([*order, len(order)])
     return _Reorder.apply(x, tuple(order))
 

@@ -8,7 +8,7 @@ from paddle import nn
 
 from paddleskel.nn.activation import relu
 from paddleskel.nn.aggregation import aggregate
-from paddleskel.nn.conv import ConvBN, Init, bias_init, weight_init
+from paddleskel.nn.conv import ConvBN, Init, append_ones, bias_init, weight_init
 
 
 class GraphConv(nn.Layer):
@@ -74,7 +74,7 @@ class GraphConv(nn.Layer):
     def forward(self, x):
         graph, weight, inputs = self.adjacency().unsqueeze(0), self.weight, x
         if self.bias is not None:
-            inputs = paddle.concat([x, paddle.full_like(x[:, :1], 1.0)], axis=1)
+            inputs = append_ones(x)
             weight = weight.reshape([weight.shape[0], graph.shape[1], -1])
             weight = paddle.concat([weight, self.bias.squeeze(3)], axis=2).reshape([weight.shape[0], -1, 1, 1])
         y = self.bn(aggregate(inputs, graph, weight))

@@ -21,6 +21,7 @@ import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
+from paddleskel.nn.place import eager_on_cpu
 from paddleskel.nn.rows import gathered
 
 _PASS = 64  # reading or writing a number takes as long as this many multiply-accumulates, measured
@@ -35,19 +36,19 @@ def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int = 1, dilation: int
     with paddle.amp.auto_cast(enable=False):
         if missing := -x.shape[2] % stride:
             x = paddle.concat([x, paddle.zeros([*x.shape[:2], missing, x.shape[3]])], axis=2)
-        return _SpectralConv.apply(x, weight, case, min((1, 2), key=case.cost))
+        return _SpectralConv.apply(x, weight, case)
 
 
 def pays(x: paddle.Tensor, weight: paddle.Tensor, stride: int, dilation: int) -> bool:
     """Whether `conv` can be used and is faster than Paddle's convolution, which unfolds its input."""
-    if not (paddle.in_dynamic_mode() and x.place.is_cpu_place() and x.dtype == weight.dtype == paddle.float32):
+    if not (eager_on_cpu(x) and x.dtype == weight.dtype == paddle.float32):
         return False
     outputs, inputs, taps, _ = weight.shape
     if taps < 5 or not taps % 2:
         return False
     case = _Case.of(x, weight, stride, dilation)
     direct = case.columns * case.frames * taps * inputs * (outputs + _PASS)
-    return min(map(case.cost, (1, 2))) < direct
+    return case.cost(case.r) < direct
 
 
 class _Case(NamedTuple):
@@ -79,34 +80,38 @@ class _Case(NamedTuple):
         a_column = (self.frames + _PASS) * (inputs + self.outputs) + r * inputs * self.outputs
         return rows * (self.columns * a_column + r * inputs * self.outputs * (self.taps + _PASS))
 
-    def matrices(self, r: int) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-        return _matrices(self.frames, self.taps, self.stride, self.dilation, self.length, r)
+    @property
+    def r(self) -> int:
+        """The cheaper form of a block."""
+        return min((1, 2), key=self.cost)
+
+    def matrices(self) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        return _matrices(self.frames, self.taps, self.stride, self.dilation, self.length, self.r)
 
 
 class _SpectralConv(PyLayer):
     @staticmethod
-    def forward(ctx, x, weight, case, r):
+    def forward(ctx, x, weight, case):
         ctx.save_for_backward(x, weight)
-        ctx.case, ctx.r = case, r
-        ctx.wanted = not x.stop_gradient, not weight.stop_gradient
-        decompose, spread, compose = case.matrices(r)
-        y = paddle.matmul(_of_weight(spread, weight, case, r), _of_frames(decompose, x, case.stride, r))
+        ctx.case, ctx.wanted = case, (not x.stop_gradient, not weight.stop_gradient)
+        decompose, spread, compose = case.matrices()
+        y = paddle.matmul(_of_weight(spread, weight, case), _of_frames(decompose, x, case.stride, case.r))
         y = paddle.matmul(compose, y.reshape([compose.shape[1], -1]))
         return gathered(y.reshape([case.frames, case.outputs, x.shape[0], x.shape[3]]), (2, 1, 0))
 
     @staticmethod
     def backward(ctx, gradient):
-        (x, weight), case, r = ctx.saved_tensor(), ctx.case, ctx.r
-        decompose, spread, compose = case.matrices(r)
-        gradient = _of_frames(compose.t(), gradient, 1, r)
+        (x, weight), case = ctx.saved_tensor(), ctx.case
+        decompose, spread, compose = case.matrices()
+        gradient = _of_frames(compose.t(), gradient, 1, case.r)
         of_x = of_weight = None
         if ctx.wanted[1]:
-            of_weight = paddle.matmul(gradient, _of_frames(decompose, x, case.stride, r), transpose_y=True)
-            of_weight = of_weight.reshape([-1, r, case.outputs, r, case.stride, case.inputs])
+            of_weight = paddle.matmul(gradient, _of_frames(decompose, x, case.stride, case.r), transpose_y=True)
+            of_weight = of_weight.reshape([-1, case.r, case.outputs, case.r, case.stride, case.inputs])
             of_weight = gathered(of_weight, (0, 1, 3, 4, 2)).reshape([spread.shape[0], -1])
             of_weight = paddle.matmul(of_weight, spread, transpose_x=True).reshape(weight.shape)
         if ctx.wanted[0]:
-            of_x = paddle.matmul(_of_weight(spread, weight, case, r), gradient, transpose_x=True)
+            of_x = paddle.matmul(_of_weight(spread, weight, case), gradient, transpose_x=True)
             of_x = paddle.matmul(decompose, of_x.reshape([decompose.shape[0], -1]), transpose_x=True)
             of_x = of_x.reshape([case.frames, case.stride, case.inputs, x.shape[0], x.shape[3]])
             of_x = gathered(of_x, (3, 2, 0, 1)).reshape(x.shape)
@@ -120,11 +125,12 @@ def _of_frames(matrix: paddle.Tensor, x: paddle.Tensor, stride: int, r: int) -> 
     return paddle.matmul(matrix, x.reshape([frames // stride, -1])).reshape([-1, r * stride * channels, n * joints])
 
 
-def _of_weight(spread: paddle.Tensor, weight: paddle.Tensor, case: _Case, r: int) -> paddle.Tensor:
+def _of_weight(spread: paddle.Tensor, weight: paddle.Tensor, case: _Case) -> paddle.Tensor:
     """(B r r s, k), (C_out, C_in, k, 1) -> (B, r C_out, r s C_in)."""
+    r, outputs, inputs = case.r, case.outputs, case.inputs
     blocks = paddle.matmul(spread, weight.reshape([-1, case.taps]), transpose_y=True)
-    blocks = blocks.reshape([-1, r, r, case.stride, case.outputs, case.inputs])
-    return gathered(blocks, (0, 1, 4, 2, 3)).reshape([-1, r * case.outputs, r * case.stride * case.inputs])
+    blocks = gathered(blocks.reshape([-1, r, r, case.stride, outputs, inputs]), (0, 1, 4, 2, 3))
+    return blocks.reshape([-1, r * outputs, r * case.stride * inputs])
 
 
 @lru_cache(64)
