@@ -235,6 +235,12 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("batch_size", "frames", "persons", "threads", "processes", "rounds", "samples", "workers"):
         if getattr(flags, name) < 1:
             parser.error(f"--{name}: must be at least 1")
+    if (
+        flags.peer
+        and (flags.peer.endswith(".py") or Path(flags.peer).name != flags.peer)
+        and not Path(flags.peer).is_file()
+    ):
+        parser.error(f"--peer: no file {flags.peer}; give a .py file or the name of an importable module")
 
     about = machine.describe(flags.threads)
     print(", ".join(f"{key} {value}" for key, value in about.items()))

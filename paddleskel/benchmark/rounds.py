@@ -50,8 +50,9 @@ class Worker:
     def _answer(self) -> dict:
         line = self._process.stdout.readline()
         if not line:
-            said = self._process.stderr.read().strip().splitlines()
-            raise UserError(f"{self.module}: building '{self.name}' failed: {said[-1] if said else 'no message'}")
+            said = self._process.stderr.read().strip().splitlines() or ["no message"]
+            why = said[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+            raise UserError(f"{self.module}: building '{self.name}' failed: {why}")
         return json.loads(line)
 
     def run(self, seconds: float) -> dict:

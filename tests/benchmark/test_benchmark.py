@@ -61,6 +61,20 @@ def test_a_peer_that_cannot_build_is_named(peer):
         Worker(str(peer), "train/MSG3D/coco/1x1x8", 1)
 
 
+def test_a_network_nobody_has_is_said_without_a_class_of_error():
+    with pytest.raises(
+        UserError, match=r"failed: MODEL\.backbone: unknown backbone 'STGCM' \(did you mean 'STGCN'\?\)"
+    ):
+        Worker(OURS, "train/STGCM/coco/1x1x8", 1)
+
+
+@pytest.mark.parametrize("name", ["nowhere.py", "a/folder", "/"])
+def test_a_peer_that_is_no_file_is_refused_before_anything_runs(run, name):
+    result = run("benchmark", "train", *SMALL, "--peer", name)
+    assert result.code == 2
+    assert f"--peer: no file {name}; give a .py file or the name of an importable module" in result.err
+
+
 def test_names_say_what_is_run():
     subject = Subject.parse("eval/CTRGCN/nturgb+d/4x2x64")
     assert subject == Subject("eval", "CTRGCN", "nturgb+d", 4, 2, 64)
