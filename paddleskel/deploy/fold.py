@@ -26,8 +26,8 @@ _LANES = 16  # engines have faster kernels for input channels in multiples of a 
 def fold(network: nn.Layer) -> nn.Layer:
     """Return a copy of a trained network for inference, its BatchNorms folded. The network itself is not changed."""
     network = copy.deepcopy(network)
-    network.eval()
     _fold_children(network)
+    network.eval()  # the new layers too
     return network
 
 

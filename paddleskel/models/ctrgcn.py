@@ -11,6 +11,7 @@ from paddle import nn
 from paddleskel.models.registry import BACKBONES
 from paddleskel.models.stgcn import per_stage
 from paddleskel.nn.activation import relu
+from paddleskel.nn.aggregation import aggregate_by_channel
 from paddleskel.nn.block import Block, DataBN, plan_stages
 from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
 from paddleskel.nn.pairs import pairwise_difference
@@ -54,7 +55,7 @@ class ChannelTopologyConv(nn.Layer):
         self.down = ConvBN(in_channels, out_channels, **kaiming) if in_channels != out_channels else None
 
     def graphs(self, x):
-        """(N, K * C_out, V, V)."""
+        """(N, K, C_out, V, V)."""
         joints, pairs = x.shape[3], x.shape[3] ** 2
         x1, x2 = paddle.split(self.embed(mean_over_frames(x)).squeeze(2), 2, axis=1)  # (N, K r, V)
         relation = F.tanh(pairwise_difference(x1, x2)).reshape([-1, self.subsets, self.relative, pairs])
@@ -63,13 +64,10 @@ class ChannelTopologyConv(nn.Layer):
         ones = paddle.full_like(self.refine_bias, 1.0)
         weight = paddle.concat([self.refine * self.alpha, self.refine_bias * self.alpha, ones], axis=2)
         graph = paddle.matmul(weight.unsqueeze(0), paddle.concat([relation, fixed], axis=2))
-        return graph.reshape([-1, self.subsets * self.out_channels, joints, joints])
+        return graph.reshape([-1, self.subsets, self.out_channels, joints, joints])
 
     def forward(self, x):
-        heard = paddle.matmul(self.feature(x), self.graphs(x))  # y[t, v] = sum_u x3[t, u] D[u, v]
-        y, *others = paddle.split(heard, self.subsets, axis=1)
-        for other in others:  # add_n is slower and keeps no less
-            y = y + other
+        y = aggregate_by_channel(x, self.graphs(x), self.feature)
         return relu(self.bn(y) + (x if self.down is None else self.down(x)))
 
 

@@ -108,14 +108,16 @@ class BiasedConv(nn.Layer):
         )
         self.bias = self.create_parameter([out_channels, 1, 1, 1], default_initializer=bias_init(init, fan_in))
 
-    def forward(self, x):
-        x = append_ones(x)
+    def joined(self):
+        """The weight with the bias as one more input channel: (C_out, C_in + 1, kernel, 1)."""
         bias = self.bias
         if side := self.weight.shape[2] // 2:
             zeros = paddle.zeros([bias.shape[0], 1, side, 1], bias.dtype)
             bias = paddle.concat([zeros, bias, zeros], axis=2)
-        weight = paddle.concat([self.weight, bias], axis=1)
-        return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation)
+        return paddle.concat([self.weight, bias], axis=1)
+
+    def forward(self, x):
+        return F.conv2d(append_ones(x), self.joined(), None, self.stride, self.padding, self.dilation)
 
 
 def append_ones(x):

@@ -5,7 +5,8 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
-from paddleskel.nn.aggregation import aggregate
+from paddleskel.nn.aggregation import aggregate, aggregate_by_channel
+from paddleskel.nn.conv import BiasedConv
 from paddleskel.nn.rows import reorder
 
 
@@ -37,6 +38,32 @@ def test_value_and_gradients(samples, graphs, frozen):
             assert ours is None
         else:
             np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("frozen", [(), (0,), (1,), (2, 3), (0, 1)])
+def test_value_and_gradients_with_a_graph_for_every_channel(samples, frozen):
+    feature = BiasedConv(4, 3 * 7)
+
+    def sum_in_training(x, graphs, weight, bias):
+        feature.weight, feature.bias = weight, bias
+        return aggregate_by_channel(x, graphs, feature)
+
+    def plain(x, graphs, weight, bias):
+        features = F.conv2d(x, weight, bias.flatten()).reshape([-1, 3, 7, 6, 5])
+        return sum(paddle.matmul(features[:, k], graphs[:, k]) for k in range(3))
+
+    del feature.weight, feature.bias  # tensors take their place
+    shapes = [(samples, 4, 6, 5), (samples, 3, 7, 5, 5), (21, 4, 1, 1), (21, 1, 1, 1)]
+    expected = results(plain, shapes, frozen)
+    in_training = results(sum_in_training, shapes, frozen)
+    feature.eval()
+    for found in (in_training, results(sum_in_training, shapes, frozen)):
+        for ours, theirs in zip(found, expected):
+            if theirs is None:
+                assert ours is None
+            else:
+                np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
 
 
 def test_mixed_precision_stays_outside():
