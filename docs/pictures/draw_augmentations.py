@@ -23,10 +23,11 @@ from paddleskel.skeleton.layout import load_layout
 LAYOUT = load_layout("coco")
 POSES = ["RandomRot", "RandomScale", "RandomGaussianNoise", "Shear", "Flip", "SwapSides", "MaskAxis", "MaskJoints",
          "MaskParts"]  # fmt: skip
-TIMES = ["TemporalCrop", "TemporalShift", "TemporalReverse", "TemporalBlur"]
+TIMES = ["TemporalCrop", "TemporalShift", "TemporalReverse", "DropFrames", "TemporalBlur"]
 SETTINGS = {
     "RandomRot": {"theta": 0.5},
     "RandomGaussianNoise": {"sigma": 0.04},
+    "DropFrames": {"keep": [0.5, 0.5]},
     "TemporalBlur": {"sigma": [4.0, 4.0], "taps": 21, "p": 1.0},
     **{name: {"p": 1.0} for name in ("Flip", "SwapSides", "MaskAxis", "MaskJoints", "MaskParts", "TemporalShift")},
     "TemporalReverse": {"p": 1.0},

@@ -16,7 +16,13 @@ from paddleskel.data.transforms.augment import (
     TurnedViews,
     rotation_xyz,
 )
-from paddleskel.data.transforms.augment_time import TemporalBlur, TemporalCrop, TemporalReverse, TemporalShift
+from paddleskel.data.transforms.augment_time import (
+    DropFrames,
+    TemporalBlur,
+    TemporalCrop,
+    TemporalReverse,
+    TemporalShift,
+)
 from paddleskel.errors import UserError
 from paddleskel.skeleton.layout import load_layout
 
@@ -152,6 +158,25 @@ def test_temporal_shift_and_reverse():
     np.testing.assert_array_equal(TemporalReverse(1.0)(clip, Seeded(0)).keypoint, clip.keypoint[:, ::-1])
 
 
+def test_dropped_frames_leave_the_others_in_order():
+    clip = clip_3d()
+    frames = np.arange(20)
+    clip.keypoint[:, :, 0, 0] = frames
+    shares, kept = [], np.zeros(20)
+    for seed in range(300):
+        dropped = DropFrames((0.25, 0.75))(clip, Seeded(seed)).keypoint
+        left = dropped[0, :, 0, 0].astype(int)
+        assert (np.diff(left) > 0).all()
+        np.testing.assert_array_equal(dropped, clip.keypoint[:, left])
+        shares.append(len(left) / 20)
+        kept[left] += 1
+    assert (min(shares), max(shares)) == (0.25, 0.75)
+    np.testing.assert_allclose(np.mean(shares), 0.5, atol=0.03)
+    np.testing.assert_allclose(kept / 300, 0.5, atol=0.12)  # no frame is favoured: 4 standard deviations
+    assert DropFrames((1.0, 1.0))(clip, Seeded(0)).num_frames == 20
+    assert DropFrames((0.1, 0.1))(clip_3d(2), Seeded(0)).num_frames == 1
+
+
 def test_temporal_blur():
     clip = clip_3d()
     rng = Seeded(3)
@@ -192,7 +217,8 @@ def test_augmentations_are_left_out_of_evaluation(name):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [("Flip", {"p": 1.5}), ("MaskJoints", {"fraction": 0.0}), ("TemporalCrop", {"ratio": 0}),
-     ("TemporalBlur", {"taps": 4}), ("TemporalBlur", {"sigma": [2.0, 1.0]})],
+     ("TemporalBlur", {"taps": 4}), ("TemporalBlur", {"sigma": [2.0, 1.0]}),
+     ("DropFrames", {"keep": [0.0, 1.0]}), ("DropFrames", {"keep": [0.5, 1.2]})],
 )  # fmt: skip
 def test_impossible_settings_are_refused(name, arguments):
     with pytest.raises(UserError, match="must"):

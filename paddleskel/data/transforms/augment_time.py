@@ -1,7 +1,7 @@
 """Random changes of when things happen in a training clip. None of them acts outside training.
 
-They keep the number of frames, and go before or after temporal sampling; put them before `Stream` where motions are
-to follow them.
+Put them before `Stream` where motions are to follow them. All but `DropFrames` keep the number of frames, and go before
+or after temporal sampling.
 """
 
 import numpy as np
@@ -64,6 +64,30 @@ class TemporalReverse(Sometimes):
 
     def change(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         return clip.take_frames(np.arange(clip.num_frames)[::-1], clip.num_clips)
+
+
+@TRANSFORMS
+class DropFrames:
+    """Lose random frames, the others closing up: a slower camera that also stutters. Goes before temporal sampling.
+
+    Makes a network indifferent to a frame rate that differs between cameras. (CTR-GCN's random choice of frames, which
+    has a fixed number of them.)
+
+    Args:
+        keep: share of the frames that stay, drawn from this interval; at least one does.
+    """
+
+    training_only = True
+
+    def __init__(self, keep: tuple[float, float] = (0.3, 1.0)):
+        if not 0 < keep[0] <= keep[1] <= 1:
+            raise ValueError(f"keep must be an interval within (0, 1], lower bound first, not {keep}")
+        self.keep = keep
+
+    def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
+        total = clip.num_frames
+        kept = max(1, round(rng.uniform(*self.keep) * total))
+        return clip.take_frames(np.sort(rng.permutation(total)[:kept]), clip.num_clips)
 
 
 @TRANSFORMS
