@@ -91,10 +91,12 @@ def _sequence(file: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray 
         score, points = points[..., 3 if channels > 3 else 2], points[..., : 3 if channels > 3 else 2]
     if points.shape[-1] not in (2, 3):
         raise UserError(f"{file}: {points.shape[-1]} coordinates a joint; expected 2 or 3")
+    with np.errstate(over="ignore"):
+        points = points.astype(np.float32)
     bad = ~np.isfinite(points).all(axis=-1)
     if bad.any():  # estimators write NaN where they found nothing
-        points = np.where(bad[..., None], 0, points)
-    return points.astype(np.float32), None if score is None else np.nan_to_num(score.astype(np.float32)), names
+        points[bad] = 0
+    return points, None if score is None else np.nan_to_num(score.astype(np.float32)), names
 
 
 def _array(file: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray | None]:

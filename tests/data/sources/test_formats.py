@@ -199,6 +199,17 @@ def test_nw_ucla(toy, tmp_path):
     assert (read[0]["label"], read[0]["layout"]) == (2, "nw_ucla")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_a_joint_with_a_number_that_is_none_was_not_found(tmp_path, value):
+    """1e300 is a number to the file and none to the network."""
+    points = np.ones((4, 17, 2))
+    points[1, 5, 0] = value
+    np.save(tmp_path / "a.npy", points)
+    (read,) = read_poses(tmp_path / "a.npy")
+    points[1, 5] = 0
+    np.testing.assert_array_equal(read["keypoint"], points[None])
+
+
 @pytest.mark.parametrize("joints", [33, 21])
 @pytest.mark.parametrize("form", ["npy", "flat.npy", "csv", "long.csv", "json", "people.json"])
 def test_mediapipe(tmp_path, joints, form):
