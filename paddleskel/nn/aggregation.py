@@ -52,7 +52,9 @@ def _sum_by_channel(features: paddle.Tensor, graphs: paddle.Tensor) -> paddle.Te
 
 
 def _sum(terms: paddle.Tensor) -> paddle.Tensor:
-    """(N, K, L) -> (N, 1, L): a sum, but several times faster."""
+    """(N, K, L) -> (N, 1, L). On a CPU a product is several times faster than a sum, which keeps less on a GPU."""
+    if paddle.in_dynamic_mode() and not eager_on_cpu(terms):
+        return terms.sum(axis=1, keepdim=True)
     return paddle.matmul(paddle.ones([1, terms.shape[1]], terms.dtype), terms)
 
 
