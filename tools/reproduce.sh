@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Repeat the results of docs/results.md: tools/reproduce.sh nwucla | nwucla_lt | nwucla_choice
+# Repeat the results of docs/results.md: tools/reproduce.sh nwucla | nwucla_long | nwucla_lt | nwucla_choice
 #
 #   nwucla         every stream and seed of ST-GCN++, one seed of CTR-GCN and DG-STGCN, the fusions, the distilled network
+#   nwucla_long    every stream and seed of ST-GCN++ by the longer recipe
 #   nwucla_lt      long-tailed NW-UCLA: plain training against a class-balanced sampler, three seeds
 #   nwucla_choice  the runs on camera 1, validated on camera 2, by which the recipe was chosen
 #
@@ -15,8 +16,8 @@ seeds=${SEEDS:-1 2 3}
 streams=${STREAMS:-j b jm bm}
 jobs=${JOBS:-2}
 python=${PYTHON:-python}
-case $what in nwucla | nwucla_lt | nwucla_choice) ;; *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+case $what in nwucla | nwucla_long | nwucla_lt | nwucla_choice) ;; *)
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -70,6 +71,11 @@ nwucla)
         weights=$(printf '%s,' "$out/stgcn_plusplus/seed$seed"/{j,b,jm,bm}/STGCN_PlusPlus_nwucla_last.pdparams)
         start "$out/distilled/seed$seed/j" $configs/stgcn_plusplus/stgcn_plusplus_nwucla.yaml -o "seed=$seed" \
             -o "MODEL.teacher.weights=[${weights%,}]"
+    done
+    ;;
+nwucla_long)
+    for seed in $seeds; do
+        four "$out/stgcn_plusplus/seed$seed" $configs/stgcn_plusplus/stgcn_plusplus_nwucla_long.yaml -o "seed=$seed"
     done
     ;;
 nwucla_lt)
