@@ -93,10 +93,11 @@ def _sequence(file: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray 
         raise UserError(f"{file}: {points.shape[-1]} coordinates a joint; expected 2 or 3")
     with np.errstate(over="ignore"):
         points = points.astype(np.float32)
+        score = None if score is None else np.nan_to_num(score.astype(np.float32), posinf=0, neginf=0)
     bad = ~np.isfinite(points).all(axis=-1)
     if bad.any():  # estimators write NaN where they found nothing
         points[bad] = 0
-    return points, None if score is None else np.nan_to_num(score.astype(np.float32)), names
+    return points, score, names
 
 
 def _array(file: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray | None]:
