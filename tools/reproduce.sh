@@ -86,7 +86,7 @@ nwucla_lt)
     done
     ;;
 nwucla_choice)
-    # camera 1 trains, camera 2 scores; each row changes one thing of the recipe
+    # camera 1 trains, camera 2 scores; a row's options, -c of another config among them, change the recipe
     camera2=(-o DATASET.train.match=v01 -o DATASET.valid.split=xview_train -o DATASET.valid.match=v02
         -o DATASET.test.split=xview_train -o DATASET.test.match=v02 -o "seed=${seeds%% *}")
     while read -r name options; do

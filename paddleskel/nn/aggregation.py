@@ -10,7 +10,7 @@ from paddle import nn
 from paddle.autograd import PyLayer
 
 from paddleskel.nn.conv import append_ones
-from paddleskel.nn.place import eager_on_cpu
+from paddleskel.nn.place import eager_float32_on_cpu, eager_on_cpu
 
 
 def aggregate(x: paddle.Tensor, graphs: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
@@ -18,7 +18,7 @@ def aggregate(x: paddle.Tensor, graphs: paddle.Tensor, weight: paddle.Tensor) ->
 
     Shape: (N, C_in, T, V), (1 or N, K, V, V), (C_out, K C_in, 1, 1) -> (N, C_out, T, V).
     """
-    if _keeps_less(x, weight):
+    if eager_float32_on_cpu(x, weight):
         with paddle.amp.auto_cast(enable=False):
             return _Aggregate.apply(x, graphs, weight)
     return F.conv2d(_heard(x, graphs), weight)
@@ -32,14 +32,10 @@ def aggregate_by_channel(x: paddle.Tensor, graphs: paddle.Tensor, feature: nn.La
     Args:
         feature: 1x1 convolution to K C_out channels; in training a `BiasedConv`.
     """
-    if feature.training and _keeps_less(x, feature.weight):
+    if feature.training and eager_float32_on_cpu(x, feature.weight):
         with paddle.amp.auto_cast(enable=False):
             return _ByChannel.apply(x, graphs, feature.joined())
     return _sum_by_channel(feature(x), graphs)
-
-
-def _keeps_less(x: paddle.Tensor, weight: paddle.Tensor) -> bool:
-    return eager_on_cpu(x) and x.dtype == weight.dtype == paddle.float32
 
 
 def _sum_by_channel(features: paddle.Tensor, graphs: paddle.Tensor) -> paddle.Tensor:
@@ -107,10 +103,10 @@ class _ByChannel(PyLayer):
     def backward(ctx, gradient):
         x, graphs, weight = ctx.saved_tensor()
         n, inputs, frames, joints = x.shape
-        gradient = gradient.unsqueeze(1)
+        gradient, with_ones = gradient.unsqueeze(1), append_ones(x)
         of_x = of_graphs = of_weight = None
         if ctx.wanted[1]:
-            features = F.conv2d(append_ones(x), weight).reshape([*graphs.shape[:3], frames, joints])
+            features = F.conv2d(with_ones, weight).reshape([*graphs.shape[:3], frames, joints])
             of_graphs = paddle.matmul(features, gradient, transpose_x=True)
         if ctx.wanted[0] or ctx.wanted[2]:
             of_features = paddle.matmul(gradient, graphs, transpose_y=True).reshape([n, -1, frames * joints])
@@ -118,6 +114,6 @@ class _ByChannel(PyLayer):
                 of_x = paddle.matmul(weight[:, :inputs].reshape([-1, inputs]), of_features, transpose_x=True)
                 of_x = of_x.reshape(x.shape)
             if ctx.wanted[2]:
-                heard = append_ones(x).reshape([n, inputs + 1, -1])
-                of_weight = paddle.matmul(of_features, heard, transpose_y=True).sum(axis=0).reshape(weight.shape)
+                with_ones = with_ones.reshape([n, inputs + 1, -1])
+                of_weight = paddle.matmul(of_features, with_ones, transpose_y=True).sum(axis=0).reshape(weight.shape)
         return of_x, of_graphs, of_weight

@@ -21,7 +21,7 @@ import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
-from paddleskel.nn.place import eager_on_cpu
+from paddleskel.nn.place import eager_float32_on_cpu
 from paddleskel.nn.rows import gathered
 
 _PASS = 64  # reading or writing a number takes as long as this many multiply-accumulates, measured
@@ -41,7 +41,7 @@ def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int = 1, dilation: int
 
 def pays(x: paddle.Tensor, weight: paddle.Tensor, stride: int, dilation: int) -> bool:
     """Whether `conv` can be used and is faster than Paddle's convolution, which unfolds its input."""
-    if not (eager_on_cpu(x) and x.dtype == weight.dtype == paddle.float32):
+    if not eager_float32_on_cpu(x, weight):
         return False
     outputs, inputs, taps, _ = weight.shape
     if taps < 5 or not taps % 2:

@@ -9,6 +9,7 @@ import numpy as np
 from paddleskel.data.clip import Clip
 from paddleskel.data.transforms.augment import Sometimes
 from paddleskel.data.transforms.pipeline import TRANSFORMS
+from paddleskel.data.transforms.temporal import share_interval
 
 
 @TRANSFORMS
@@ -80,9 +81,7 @@ class DropFrames:
     training_only = True
 
     def __init__(self, keep: tuple[float, float] = (0.3, 1.0)):
-        if not 0 < keep[0] <= keep[1] <= 1:
-            raise ValueError(f"keep must be an interval within (0, 1], lower bound first, not {keep}")
-        self.keep = keep
+        self.keep = share_interval("keep", keep)
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         total = clip.num_frames

@@ -42,7 +42,7 @@ class UniformSample:
         if clip_len < 1 or num_clips < 1:
             raise ValueError(f"clip_len and num_clips must be at least 1, not {clip_len} and {num_clips}")
         self.clip_len, self.num_clips, self.training, self.seed = clip_len, num_clips, training, seed
-        self.interval, self.variant, self.random_start = _interval(p_interval), variant, random_start
+        self.interval, self.variant, self.random_start = share_interval("p_interval", p_interval), variant, random_start
         self._seeded: dict[int, np.ndarray] = {}  # total -> frames, outside training
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
@@ -111,7 +111,7 @@ class CropResize:
         if clip_len < 1 or num_clips < 1:
             raise ValueError(f"clip_len and num_clips must be at least 1, not {clip_len} and {num_clips}")
         self.clip_len, self.num_clips, self.training, self.seed = clip_len, num_clips, training, seed
-        self.low, self.high = _interval(p_interval)
+        self.low, self.high = share_interval("p_interval", p_interval)
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         if not self.training:
@@ -152,8 +152,13 @@ class PadTo:
         return clip.with_(keypoint=np.pad(clip.keypoint, (*missing, (0, 0))), score=score)
 
 
-def _interval(p_interval: float | tuple[float, float]) -> tuple[float, float]:
-    low, high = p_interval if isinstance(p_interval, tuple) else (p_interval, p_interval)
+def share_interval(name: str, value: float | tuple[float, float]) -> tuple[float, float]:
+    """The bounds of a share to draw, both `value` where it is a number.
+
+    Raises:
+        ValueError: they do not lie in (0, 1], lower bound first.
+    """
+    low, high = value if isinstance(value, tuple) else (value, value)
     if not 0 < low <= high <= 1:
-        raise ValueError(f"p_interval must lie in (0, 1], lower bound first, not {p_interval}")
+        raise ValueError(f"{name} must lie in (0, 1], lower bound first, not {value}")
     return low, high
