@@ -36,6 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--test-last", action="store_true", help="after training, test the last checkpoint")
     add("--test-best", action="store_true", help="after training, test the best checkpoint")
     add("--engine", help="test on an inference engine: onnxruntime, openvino or paddle; default: the network itself")
+    add("--precision", choices=["fp32", "bf16"], help="what --engine openvino computes in; default: fp32")
     add("--eval", nargs="+", choices=METRICS, metavar="METRIC", help=f"what --test reports: {', '.join(METRICS)}")
     add(
         "--out",
@@ -75,6 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("--test-best: there is a best checkpoint only with --validate")
     if flags.engine and not (flags.test or flags.test_last or flags.test_best):
         raise UserError("--engine: is for testing, with --test, --test-last or --test-best")
+    if flags.precision and not flags.engine:
+        raise UserError(f"--precision {flags.precision}: is an engine's; add --engine openvino")
 
     from paddleskel.engine import distributed
     from paddleskel.engine.profile import step_profiler
@@ -87,10 +90,12 @@ def main(arguments: list[str] | None = None) -> None:
     select_device()
     stand_in = None
     if flags.engine:
+        from paddleskel.deploy.engines import EngineOptions
         from paddleskel.deploy.standin import on_engine, usable
 
-        usable(flags.engine)
-        stand_in = functools.partial(on_engine, engine=flags.engine)
+        options = EngineOptions(precision=flags.precision or "fp32")
+        usable(flags.engine, options.precision)
+        stand_in = functools.partial(on_engine, engine=flags.engine, options=options)
     with distributed.contact():
         distributed.start()
         if flags.test:

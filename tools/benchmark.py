@@ -18,6 +18,7 @@ interpreter.
 """
 
 import argparse
+import importlib.util
 import json
 import statistics
 import sys
@@ -63,6 +64,14 @@ def row(label: str, name: str, series: Series) -> dict:
     }
 
 
+BFLOAT16 = {"OpenVINO, bf16": {"kind": "openvino", "precision": "bf16"}}
+
+
+def computes_bfloat16() -> bool:
+    """Whether the processor has units for it and OpenVINO is there to use them."""
+    return runtime.has_bfloat16(runtime.cpuinfo()) and importlib.util.find_spec("openvino") is not None
+
+
 def workers(name: str, flags: argparse.Namespace) -> list[tuple[str, Worker]]:
     """This project's step, and those to compare it with."""
     found = [("paddleskel", Worker(OURS, name, flags.threads))]
@@ -83,7 +92,7 @@ def subjects(kind: str, batch: int, flags: argparse.Namespace) -> list[Subject]:
 
 
 def steps(flags: argparse.Namespace) -> list[dict]:
-    """train and eval, eval on ONNX Runtime too (what main.py --test --engine onnxruntime does)."""
+    """train and eval, eval on what main.py --test --engine takes too."""
     rows = []
     for subject in subjects(flags.what, flags.batch_size, flags):
         print(f"{subject.name}, clips/s")
@@ -92,7 +101,9 @@ def steps(flags: argparse.Namespace) -> list[dict]:
             together = subject._replace(processes=flags.processes).name
             found.append((f"{flags.processes} processes", Worker(OURS, together, flags.threads)))
         if flags.what == "eval":
-            found.append(("ONNX Runtime", Worker(OURS, subject._replace(kind="onnxruntime").name, flags.threads)))
+            kinds = {"ONNX Runtime": {"kind": "onnxruntime"}} | (BFLOAT16 if computes_bfloat16() else {})
+            for label, kind in kinds.items():
+                found.append((label, Worker(OURS, subject._replace(**kind).name, flags.threads)))
         rows += compare(found, flags.batch_size, flags)
     return rows
 
@@ -100,18 +111,19 @@ def steps(flags: argparse.Namespace) -> list[dict]:
 def infer(flags: argparse.Namespace) -> list[dict]:
     """One clip on every engine; in bfloat16 too where the processor has units for it."""
     kinds: dict[str, dict] = {engine: {"kind": engine} for engine in ENGINES}
-    if runtime.has_bfloat16(runtime.cpuinfo()):
-        kinds["openvino bf16"] = {"kind": "openvino", "precision": "bf16"}
+    kinds |= BFLOAT16 if computes_bfloat16() else {}
     return ways(kinds, 1, "one clip, clips/s", flags)
 
 
 def clips(flags: argparse.Namespace) -> list[dict]:
-    """test: ten clips in one pass, on an engine too, against ten passes."""
+    """test: ten clips in one pass, on engines too, against ten passes."""
     kinds = {
         "together": {"kind": "test"},
         "on ONNX Runtime": {"kind": "test", "engine": "onnxruntime"},
         "one by one": {"kind": "separate"},
     }
+    if computes_bfloat16():
+        kinds["on OpenVINO, bf16"] = {"kind": "test", "engine": "openvino", "precision": "bf16"}
     return ways(kinds, 10, "samples of 10 clips/s", flags)
 
 

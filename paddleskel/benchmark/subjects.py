@@ -11,7 +11,7 @@
 A fifth part of a network step's name says what is unlike the default: train/.../16x2x100/classes=400,recompute=1
 (classes of the last layer; blocks computed again for the gradient), train/.../processes=2 (that share the batch and the
 threads), openvino/.../1x2x100/precision=bf16,
-test/.../10x2x100/engine=onnxruntime (what computes the test instead of the network).
+test/.../10x2x100/engine=openvino,precision=bf16 (what computes the test instead of the network, and in what).
 
 A name that starts with "stock:" runs in Paddle's environment as a plain `import paddle` finds it.
 """
@@ -177,7 +177,7 @@ def clips_step(subject: Subject) -> Step:
     pipeline = build_pipeline(specs, layout, "j", num_clips=subject.batch if together else 1)
     kept, forward = contextlib.ExitStack(), model
     if subject.engine:
-        options = EngineOptions(threads=int(os.environ["OMP_NUM_THREADS"]))
+        options = EngineOptions(threads=int(os.environ["OMP_NUM_THREADS"]), precision=subject.precision)
         forward = kept.enter_context(on_engine(model, shape[1:], subject.classes, subject.engine, options))
 
     def step(_keep=kept) -> None:

@@ -15,18 +15,29 @@ from paddleskel.deploy.fold import fold
 from paddleskel.deploy.formats import DEFAULT_OPSET, why_no_onnx, write_onnx, write_paddle
 from paddleskel.deploy.proof import TOLERANCE
 from paddleskel.errors import UserError
+from paddleskel.runtime import cpuinfo, has_bfloat16
 
 _CHECKED = 4  # clips
 _POINTS = 4000  # joints x frames x persons an engine is given at a time: larger batches leave the cache, 20 % slower
 
 
-def usable(engine: str) -> EngineKind:
+def usable(engine: str, precision: str = "fp32") -> EngineKind:
     """Return an engine that can stand in for a network here.
 
+    Args:
+        precision: "fp32", or "bf16", which takes OpenVINO and a processor with units for it.
+
     Raises:
-        UserError: it is unknown or not installed, or what brings a network to it is not installed.
+        UserError: it is unknown or not installed, or what brings a network to it is not installed, or the precision
+            is not to be had.
     """
     kind = engine_kind(engine)
+    if precision == "bf16" and engine != "openvino":
+        raise UserError(f"--precision bf16: {engine} tests in fp32 alone; add --engine openvino")
+    if precision == "bf16" and not has_bfloat16(cpuinfo()):
+        raise UserError(
+            "--precision bf16: this processor has no units for bfloat16, so it would gain nothing; leave it out"
+        )
     if "onnx" in kind.formats and (reason := why_no_onnx()):
         raise UserError(f"--engine {engine}: takes the network as ONNX, but {reason}")
     return kind
@@ -44,7 +55,8 @@ def on_engine(
     Raises:
         UserError: the engine is not `usable`, or the first clips it is given come out unlike the network's.
     """
-    kind, options = usable(engine), options or EngineOptions()
+    options = options or EngineOptions()
+    kind = usable(engine, options.precision)
     checked, chunk = False, max(1, _POINTS // math.prod(shape[:3]))
     with tempfile.TemporaryDirectory() as folder:
         files = write_paddle(fold(network), shape, num_classes, Path(folder) / "inference")

@@ -8,6 +8,7 @@ from paddleskel.deploy import standin
 from paddleskel.deploy.engines import ENGINES, OnnxRuntimeEngine
 from paddleskel.deploy.formats import why_no_onnx
 from paddleskel.results import read_results
+from paddleskel.runtime import cpuinfo, has_bfloat16
 
 
 @pytest.fixture
@@ -35,6 +36,31 @@ def test_scores_are_the_networks(scores, engine):
     assert found.ids == expected.ids
     np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4 * np.abs(expected.logits).max())
     assert not np.array_equal(found.logits, expected.logits)  # computed elsewhere indeed
+
+
+@pytest.mark.skipif(
+    ENGINES["openvino"].version is None or why_no_onnx() is not None or not has_bfloat16(cpuinfo()),
+    reason="needs openvino, paddle2onnx and a processor that computes with bfloat16",
+)
+def test_bfloat16_is_close_and_not_the_same(scores):
+    expected = read_results(scores()[1])
+    result, out = scores("--engine", "openvino", "--precision", "bf16")
+    assert result.code == 0, result.err
+    found = read_results(out)
+    difference = np.abs(found.logits - expected.logits).max() / np.abs(expected.logits).max()
+    assert 1e-4 < difference < 0.05
+
+
+def test_bfloat16_needs_openvino_and_a_processor_for_it(scores, monkeypatch):
+    assert "--precision bf16: is an engine's; add --engine openvino" in scores("--precision", "bf16")[0].err
+    result, out = scores("--engine", "paddle", "--precision", "bf16")
+    assert result.code == 2
+    assert "--precision bf16: paddle tests in fp32 alone; add --engine openvino" in result.err
+    monkeypatch.setitem(ENGINES, "openvino", ENGINES["paddle"])  # installed
+    monkeypatch.setattr(standin, "has_bfloat16", lambda text: False)
+    result, _ = scores("--engine", "openvino", "--precision", "bf16")
+    assert "this processor has no units for bfloat16" in result.err
+    assert not out.exists()
 
 
 def test_an_engine_that_computes_something_else_is_refused(scores, monkeypatch):
