@@ -10,6 +10,13 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 ROOT = Path(__file__).resolve().parents[2]
+MODELS = {  # colour and name
+    "stgcn_plusplus": ("C0", "ST-GCN++"),
+    "long_stgcn_plusplus": ("C1", "ST-GCN++, longer recipe"),
+    "ctrgcn": ("C2", "CTR-GCN"),
+    "dgstgcn": ("C3", "DG-STGCN"),
+}
+STYLES = {"j": "-", "b": "--", "jm": ":", "bm": "-."}
 END = re.compile(r"END epoch:(\d+)\s+train loss_avg: ([\d.]+) top1_avg: ([\d.]+)")
 
 
@@ -22,9 +29,10 @@ def main(folder: Path, picture: Path) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for log in sorted(folder.glob("nwucla_*_seed1_*.txt")):
         model, stream = log.stem.removeprefix("nwucla_").split("_seed1_")
-        found = epochs(log)
+        found, (colour, name) = epochs(log), MODELS[model]
         for axis, column in zip(axes, (1, 2)):
-            axis.plot(*zip(*[(row[0], row[column]) for row in found]), label=f"{model} {stream}")
+            points = zip(*[(row[0], row[column]) for row in found])
+            axis.plot(*points, color=colour, linestyle=STYLES[stream], label=f"{name}, {stream}")
     axes[0].set(xlabel="epoch (of 5 passes)", ylabel="training loss")
     axes[1].set(xlabel="epoch (of 5 passes)", ylabel="training top-1")
     for axis in axes:
