@@ -64,12 +64,11 @@ def row(label: str, name: str, series: Series) -> dict:
     }
 
 
-BFLOAT16 = {"OpenVINO, bf16": {"kind": "openvino", "precision": "bf16"}}
-
-
-def computes_bfloat16() -> bool:
-    """Whether the processor has units for it and OpenVINO is there to use them."""
-    return runtime.has_bfloat16(runtime.cpuinfo()) and importlib.util.find_spec("openvino") is not None
+def with_bfloat16(kinds: dict[str, dict], **kind) -> dict[str, dict]:
+    """Add OpenVINO in bfloat16 to ways of computing, where it is installed and the processor has units for it."""
+    if not runtime.has_bfloat16(runtime.cpuinfo()) or importlib.util.find_spec("openvino") is None:
+        return kinds
+    return {**kinds, "OpenVINO, bf16": {**kind, "precision": "bf16"}}
 
 
 def workers(name: str, flags: argparse.Namespace) -> list[tuple[str, Worker]]:
@@ -101,7 +100,7 @@ def steps(flags: argparse.Namespace) -> list[dict]:
             together = subject._replace(processes=flags.processes).name
             found.append((f"{flags.processes} processes", Worker(OURS, together, flags.threads)))
         if flags.what == "eval":
-            kinds = {"ONNX Runtime": {"kind": "onnxruntime"}} | (BFLOAT16 if computes_bfloat16() else {})
+            kinds = with_bfloat16({"ONNX Runtime": {"kind": "onnxruntime"}}, kind="openvino")
             for label, kind in kinds.items():
                 found.append((label, Worker(OURS, subject._replace(**kind).name, flags.threads)))
         rows += compare(found, flags.batch_size, flags)
@@ -111,8 +110,7 @@ def steps(flags: argparse.Namespace) -> list[dict]:
 def infer(flags: argparse.Namespace) -> list[dict]:
     """One clip on every engine; in bfloat16 too where the processor has units for it."""
     kinds: dict[str, dict] = {engine: {"kind": engine} for engine in ENGINES}
-    kinds |= BFLOAT16 if computes_bfloat16() else {}
-    return ways(kinds, 1, "one clip, clips/s", flags)
+    return ways(with_bfloat16(kinds, kind="openvino"), 1, "one clip, clips/s", flags)
 
 
 def clips(flags: argparse.Namespace) -> list[dict]:
@@ -122,9 +120,7 @@ def clips(flags: argparse.Namespace) -> list[dict]:
         "on ONNX Runtime": {"kind": "test", "engine": "onnxruntime"},
         "one by one": {"kind": "separate"},
     }
-    if computes_bfloat16():
-        kinds["on OpenVINO, bf16"] = {"kind": "test", "engine": "openvino", "precision": "bf16"}
-    return ways(kinds, 10, "samples of 10 clips/s", flags)
+    return ways(with_bfloat16(kinds, kind="test", engine="openvino"), 10, "samples of 10 clips/s", flags)
 
 
 def ways(kinds: dict[str, dict], batch: int, unit: str, flags: argparse.Namespace) -> list[dict]:
