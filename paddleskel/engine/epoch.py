@@ -15,9 +15,9 @@ from paddleskel.data.loader import Loader
 from paddleskel.engine import distributed
 from paddleskel.engine.average import Average
 from paddleskel.engine.distill import Teacher
-from paddleskel.engine.evaluator import half_type
 from paddleskel.engine.guards import FiniteGuard
 from paddleskel.engine.log import EpochProgress, Log
+from paddleskel.engine.mixed import autocast
 from paddleskel.engine.progress import Progress
 from paddleskel.engine.saving import Saver
 from paddleskel.engine.settings import Settings
@@ -149,9 +149,7 @@ def _forward(run: Run, step: int, inputs: np.ndarray, labels: np.ndarray) -> tup
     clips, classes = paddle.to_tensor(inputs).squeeze(1), paddle.to_tensor(labels)
     mixed = run.mix(clips, classes, np.random.RandomState(seed)) if run.mix else None
     clips = mixed.inputs if mixed else clips
-    with paddle.amp.auto_cast(
-        enable=settings.amp is not None, level=settings.amp or "O1", dtype=half_type(settings.amp_dtype)
-    ):
+    with autocast(settings):
         clips, probs = run.teacher(clips) if run.teacher else (clips, None)
         logits = run.net(clips)
     logits = logits.astype("float32")

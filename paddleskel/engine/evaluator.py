@@ -1,5 +1,7 @@
 """Score every sample of a split."""
 
+import contextlib
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +12,7 @@ from paddleskel.data.sampler import BatchSampler
 from paddleskel.engine import distributed
 from paddleskel.engine.build import Data
 from paddleskel.engine.log import EpochProgress, Log
+from paddleskel.engine.mixed import autocast
 from paddleskel.engine.settings import Settings
 from paddleskel.metrics import cross_entropy, softmax, top_k_accuracy
 from paddleskel.results import Results
@@ -28,10 +31,9 @@ def evaluate(
     model: paddle.nn.Layer,
     loader: Loader,
     class_names: list[str] | None = None,
-    amp: str | None = None,
     on_batch: Callable[[int, int, np.ndarray, np.ndarray], None] | None = None,
-    amp_dtype: str = "auto",
     forward: Callable[[paddle.Tensor], paddle.Tensor] | None = None,
+    cast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> Results:
     """Run a network over a loader; scores of a sample's clips are averaged, as logits and as probabilities.
 
@@ -41,6 +43,7 @@ def evaluate(
     Args:
         on_batch: called after each batch with its number, the number of batches, its logits and its labels.
         forward: what computes the scores of clips (N, M, T, V, C); default: the network.
+        cast: gives what forward passes run in, for mixed precision.
     """
     forward = forward or model
     was_training = model.training
@@ -50,7 +53,7 @@ def evaluate(
     batches = []
     with paddle.no_grad():
         for number, (inputs, labels, positions) in enumerate(loader):
-            with paddle.amp.auto_cast(enable=amp is not None, level=amp or "O1", dtype=half_type(amp_dtype)):
+            with cast():
                 scores = forward(paddle.to_tensor(inputs).flatten(0, 1))
             scores = scores.astype("float32").numpy().reshape(len(labels), inputs.shape[1], -1)
             logits, probs = scores.mean(axis=1), softmax(scores).mean(axis=1).astype(np.float32)
@@ -92,7 +95,7 @@ def validate_epoch(
         if on_batch:
             on_batch()
 
-    results = evaluate(model, loader, amp=settings.amp, on_batch=report, amp_dtype=settings.amp_dtype)
+    results = evaluate(model, loader, on_batch=report, cast=functools.partial(autocast, settings))
     names = ["top_k_accuracy", "mean_class_accuracy"]
     metrics = results.metrics(names, [1, top], settings.METRIC.average_clips)
     values = {
@@ -103,10 +106,3 @@ def validate_epoch(
     }
     bar.finish({"loss": values["val_loss"], "top1": values["val_top1"], f"top{top}": values[f"val_top{top}"]})
     return values
-
-
-def half_type(wanted: str = "auto") -> str:
-    """The half type of mixed precision; "auto": float16 on a GPU, bfloat16 on a CPU."""
-    if wanted != "auto":
-        return wanted
-    return "float16" if paddle.get_device().startswith("gpu") else "bfloat16"

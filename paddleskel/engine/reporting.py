@@ -12,7 +12,7 @@ import paddleskel
 from paddleskel.data.clip import Clip
 from paddleskel.data.transforms import Pipeline, build_pipeline
 from paddleskel.engine.build import Data
-from paddleskel.engine.evaluator import half_type
+from paddleskel.engine.mixed import autocast
 from paddleskel.engine.settings import Settings
 from paddleskel.errors import UserError
 from paddleskel.files import make_folder, write_atomically
@@ -94,11 +94,7 @@ def scores_over_time(
     inputs = np.concatenate([pipeline(beginning, np.random.RandomState(0)) for beginning in beginnings])
     was_training = model.training
     model.eval()
-    half = half_type(settings.amp_dtype)
-    with (
-        paddle.no_grad(),
-        paddle.amp.auto_cast(enable=settings.amp is not None, level=settings.amp or "O1", dtype=half),
-    ):
+    with paddle.no_grad(), autocast(settings):
         logits = model(paddle.to_tensor(inputs)).astype("float32").numpy()
     if was_training:
         model.train()

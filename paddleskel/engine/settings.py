@@ -200,7 +200,7 @@ class Settings:
     val_interval, save_interval: epochs between validations and between numbered checkpoints (the last epoch always is
         one).
     class_names: a list, or the path of a text file with one name a line; default: the annotation file's own.
-    amp: mixed precision, O1 or O2. amp_dtype: its half type; auto is float16 on a GPU and bfloat16 on a CPU.
+    amp: mixed precision, O1 or O2. amp_dtype: its half type. Only GPUs have it; on a CPU the run is in float32.
     sync_bn: with several processes, BatchNorm statistics over the batches of all.
     keep: how many numbered checkpoints to keep, the newest; default: all.
     save_minutes: save the state of the run so often within an epoch too; null: only at its end.
@@ -225,7 +225,7 @@ class Settings:
     seed: int = 1234
     deterministic: bool = False
     amp: Literal["O1", "O2"] | None = None
-    amp_dtype: Literal["auto", "float16", "bfloat16"] = "auto"
+    amp_dtype: Literal["float16", "bfloat16"] = "float16"
     sync_bn: bool = False
     keep: int | None = None
     save_minutes: float | None = 10.0

@@ -8,13 +8,12 @@ from paddle import nn
 
 from paddleskel.config import dump_yaml
 from paddleskel.engine import distributed
-from paddleskel.engine.evaluator import half_type
 from paddleskel.engine.log import Log
+from paddleskel.engine.mixed import precision_notes
 from paddleskel.engine.progress import Progress, SavedRun
 from paddleskel.engine.saving import changes
 from paddleskel.engine.settings import OptimizerSettings, Settings
 from paddleskel.errors import UserError
-from paddleskel.runtime import cpuinfo, has_bfloat16
 
 _ORDER = ("train_data", "batch", "steps", "config.seed", "config.DATASET.drop_last", "config.OPTIMIZER.accumulate")
 
@@ -56,24 +55,19 @@ def announce(log: Log, settings: Settings, config: dict, model: nn.Layer, sample
         f"{settings.epochs} epochs, {shared}seed {settings.seed}, {paddle.get_device()}, paddlepaddle "
         f"{paddle.__version__}, output in {settings.output}"
     )
-    if settings.amp:
-        half = half_type(settings.amp_dtype)
-        log.line(f"mixed precision {settings.amp} with {half}")
-        if paddle.get_device().startswith("cpu") and not has_bfloat16(cpuinfo()):
-            log.line("note: this processor has no instructions for bfloat16; float32 is faster on it")
+    for line in precision_notes(settings):
+        log.line(line)
     if processes > 1 and not settings.sync_bn:
         log.line("note: each process normalises over its own part of a batch; sync_bn: true normalises over all of it")
 
 
 def check_abilities(settings: Settings) -> None:
-    """Raise a UserError for what the device or the number of processes forbids."""
+    """Raise a UserError for what the number of processes forbids."""
     if settings.MODEL.recompute and distributed.world_size() > 1:
         raise UserError(
             "MODEL.recompute: works in one process only, as Paddle's exchange takes each gradient to be ready once; "
             "train with one process, or with smaller batches in each (DATASET.batch_size)"
         )
-    if settings.amp and half_type(settings.amp_dtype) == "float16" and not paddle.get_device().startswith("gpu"):
-        raise UserError("amp_dtype: float16 needs a GPU; on a CPU, mixed precision is bfloat16 (auto)")
 
 
 def announce_start(log: Log, settings: Settings, start: SavedRun | None, setup: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Testing: score the test split of a config with saved weights."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from paddleskel.engine import distributed
 from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_name, pipeline_of
 from paddleskel.engine.evaluator import evaluate, make_eval_loader
 from paddleskel.engine.log import Log
+from paddleskel.engine.mixed import autocast, precision_notes
 from paddleskel.engine.reporting import FILES, report_folder, write_report
 from paddleskel.engine.settings import Settings
 from paddleskel.errors import UserError
@@ -79,7 +81,7 @@ def run_test(
     first = distributed.rank() == 0
     folder = report_folder(settings, weights) if first else None
     log = Log(quiet=not first)
-    for note in notes:
+    for note in (*notes, *precision_notes(settings)):
         log.line(note)
 
     def report(number: int, batches: int, _probs, _labels) -> None:
@@ -89,7 +91,7 @@ def run_test(
     log.line(f"testing {weights} on {len(loader.dataset)} samples, {settings.DATASET.test.num_clips} clips each")
     shape = list(loader.dataset[0][0].shape[1:]) if stand_in else []
     with stand_in(model, shape, settings.num_classes) if stand_in else contextlib.nullcontext(model) as forward:
-        scored = evaluate(model, loader, data.class_names(), settings.amp, report, settings.amp_dtype, forward)
+        scored = evaluate(model, loader, data.class_names(), report, forward, functools.partial(autocast, settings))
     results = replace(
         scored,
         train_counts=checkpoint.meta.get("train_data", {}).get("class_counts"),

@@ -28,9 +28,10 @@ from paddleskel.engine.build import (
 )
 from paddleskel.engine.distill import Teacher
 from paddleskel.engine.epoch import Run, place, train_epoch
-from paddleskel.engine.evaluator import half_type, make_eval_loader, validate_epoch
+from paddleskel.engine.evaluator import make_eval_loader, validate_epoch
 from paddleskel.engine.guards import FiniteGuard, MemoryWatch, memory_in_use, stuck_warning
 from paddleskel.engine.log import Log, Scalars
+from paddleskel.engine.mixed import amp_level
 from paddleskel.engine.optim import SCHEDULES, build_optimizer
 from paddleskel.engine.progress import Progress, restore_run
 from paddleskel.engine.saving import Saver, find_run
@@ -111,7 +112,7 @@ def train(
         log.line(remark)
 
     steps = min(len(sampler), settings.max_iters or len(sampler))
-    rule, half = settings.OPTIMIZER, half_type(settings.amp_dtype)
+    rule, level = settings.OPTIMIZER, amp_level(settings)
     schedule = SCHEDULES.build(
         rule.learning_rate,
         "OPTIMIZER.learning_rate",
@@ -121,9 +122,9 @@ def train(
     if settings.MODEL.recompute:
         recompute_blocks(model.backbone.blocks)
     optimizer = build_optimizer(model, rule.momentum, rule.use_nesterov, rule.weight_decay, rule.grad_clip)
-    scaler = paddle.amp.GradScaler(enable=settings.amp is not None and half == "float16")
-    if settings.amp == "O2":
-        model, optimizer = paddle.amp.decorate(models=model, optimizers=optimizer, level="O2", dtype=half)
+    scaler = paddle.amp.GradScaler(enable=level is not None and settings.amp_dtype == "float16")
+    if level == "O2":
+        model, optimizer = paddle.amp.decorate(models=model, optimizers=optimizer, level="O2", dtype=settings.amp_dtype)
 
     average = Average(model, build_network(settings), rule.ema) if rule.ema else None
     averaged = average.network if average else None

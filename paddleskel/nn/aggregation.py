@@ -19,8 +19,7 @@ def aggregate(x: paddle.Tensor, graphs: paddle.Tensor, weight: paddle.Tensor) ->
     Shape: (N, C_in, T, V), (1 or N, K, V, V), (C_out, K C_in, 1, 1) -> (N, C_out, T, V).
     """
     if eager_float32_on_cpu(x, weight):
-        with paddle.amp.auto_cast(enable=False):
-            return _Aggregate.apply(x, graphs, weight)
+        return _Aggregate.apply(x, graphs, weight)
     return F.conv2d(_heard(x, graphs), weight)
 
 
@@ -33,8 +32,7 @@ def aggregate_by_channel(x: paddle.Tensor, graphs: paddle.Tensor, feature: nn.La
         feature: 1x1 convolution to K C_out channels; in training a `BiasedConv`.
     """
     if feature.training and eager_float32_on_cpu(x, feature.weight):
-        with paddle.amp.auto_cast(enable=False):
-            return _ByChannel.apply(x, graphs, feature.joined())
+        return _ByChannel.apply(x, graphs, feature.joined())
     return _sum_by_channel(feature(x), graphs)
 
 

@@ -33,10 +33,9 @@ def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int = 1, dilation: int
     Shape: (N, C_in, T, V), (C_out, C_in, k, 1) -> (N, C_out, floor((T - 1) / stride) + 1, V).
     """
     case = _Case.of(x, weight, stride, dilation)
-    with paddle.amp.auto_cast(enable=False):
-        if missing := -x.shape[2] % stride:
-            x = paddle.concat([x, paddle.zeros([*x.shape[:2], missing, x.shape[3]])], axis=2)
-        return _SpectralConv.apply(x, weight, case)
+    if missing := -x.shape[2] % stride:
+        x = paddle.concat([x, paddle.zeros([*x.shape[:2], missing, x.shape[3]])], axis=2)
+    return _SpectralConv.apply(x, weight, case)
 
 
 def pays(x: paddle.Tensor, weight: paddle.Tensor, stride: int, dilation: int) -> bool:

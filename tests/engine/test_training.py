@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from paddleskel.engine.mixed import has_gpu
 from paddleskel.models.checkpoint import read_checkpoint
 
 NAME = "STGCN_PlusPlus_toy"
@@ -147,20 +148,28 @@ def test_options_of_training(train):
     assert "amp: O1" in text
 
 
+@pytest.mark.skipif(not has_gpu(), reason="mixed precision needs a GPU")
 @pytest.mark.parametrize("level", ["O1", "O2"])
 def test_mixed_precision_stays_near_full_precision(train, level):
-    slow = ("--validate", "-o", "OPTIMIZER.learning_rate.value=0.01")
+    slow = ("--validate", "-o", "OPTIMIZER.learning_rate.value=0.01", "-o", "amp_dtype=bfloat16")
     _, full = train("full", *slow)
     result, half = train("half", *slow, "--amp_level", level)
     assert f"mixed precision {level} with bfloat16" in result.out
     losses = [[record[key] for key in ("train_loss", "val_loss")] for record in (*records(full), *records(half))]
+    assert losses[:2] != losses[2:]
     np.testing.assert_allclose(losses[:2], losses[2:], atol=0.03)
     assert all(array.dtype == np.float32 for array in state(half).values())
 
 
-def test_float16_needs_a_gpu(train):
-    result, _ = train("run", "--amp", "-o", "amp_dtype=float16", code=2)
-    assert "amp_dtype: float16 needs a GPU" in result.err
+@pytest.mark.skipif(has_gpu(), reason="about CPUs")
+def test_mixed_precision_is_left_out_on_a_cpu(train):
+    _, full = train("full", "--validate", "-o", "epochs=1")
+    result, asked = train("asked", "--validate", "-o", "epochs=1", "--amp_level", "O2", "-o", "amp_dtype=bfloat16")
+    assert result.out.count("mixed precision needs a GPU; this run computes in float32") == 1
+    assert result.err == ""
+    assert records(full)[0]["val_loss"] == records(asked)[0]["val_loss"]
+    result, _ = train("asked", "--test", "-o", "amp=O1", "-o", "DATASET.test.num_clips=1")
+    assert "mixed precision needs a GPU" in result.out
 
 
 def test_training_starts_from_weights(train):

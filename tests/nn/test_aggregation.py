@@ -66,14 +66,6 @@ def test_value_and_gradients_with_a_graph_for_every_channel(samples, frozen):
     assert_close(results(by_channel, shapes, frozen), expected)
 
 
-def test_mixed_precision_stays_outside():
-    shapes = [(2, 4, 6, 5), (1, 3, 5, 5), (7, 12, 1, 1)]
-    tensors = [paddle.randn(shape) for shape in shapes]
-    with paddle.amp.auto_cast(dtype="bfloat16"):
-        y = aggregate(*tensors)
-    np.testing.assert_array_equal(y.numpy(), aggregate(*tensors).numpy())
-
-
 @pytest.mark.parametrize("order", [(2, 1, 0), (0, 2, 1), (1, 2, 0)])
 def test_reorder_is_a_transposition(order):
     """Value and gradient; 1, 2, 0 is not its own inverse."""
