@@ -17,6 +17,22 @@ from paddleskel.errors import UserError
 from paddleskel.registry import check_arguments, did_you_mean
 
 _FOLDER = Path(__file__).parent / "layouts"
+_USUAL = {  # (joints, coordinates) -> whose data usually have this shape
+    (15, 2): "jhmdb",
+    (17, 2): "coco",
+    (18, 2): "openpose",
+    (21, 2): "handmp",
+    (25, 2): "openpose25",
+    (26, 2): "halpe26",
+    (33, 2): "mediapipe_pose",
+    (133, 2): "coco_wholebody",
+    (17, 3): "h36m",
+    (20, 3): "nw_ucla",
+    (21, 3): "handmp",
+    (24, 3): "smpl",
+    (25, 3): "nturgb+d",
+    (33, 3): "mediapipe_pose",
+}
 
 
 @dataclass(frozen=True)
@@ -114,14 +130,9 @@ def layout_names() -> list[str]:
 
 def guess_layout(joints: Sequence[int], axes: Sequence[int]) -> Layout | None:
     """The layout that data of so many joints and coordinates usually have; None where that is open."""
-    usual = {
-        **{(17, 2): "coco", (18, 2): "openpose", (25, 2): "openpose25", (26, 2): "halpe26", (133, 2): "coco_wholebody"},
-        **{(25, 3): "nturgb+d", (20, 3): "nw_ucla", (33, 3): "mediapipe_pose", (21, 3): "handmp", (15, 2): "jhmdb"},
-        **{(17, 3): "h36m", (24, 3): "smpl", (21, 2): "handmp", (33, 2): "mediapipe_pose"},
-    }
     if len(joints) != 1 or len(axes) != 1:
         return None
-    name = usual.get((joints[0], axes[0]))
+    name = _USUAL.get((joints[0], axes[0]))
     return load_layout(name) if name else None
 
 

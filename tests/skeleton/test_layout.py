@@ -5,7 +5,7 @@ import pytest
 
 from paddleskel.errors import UserError
 from paddleskel.skeleton.graph import GraphSpec, build_graph, k_adjacency
-from paddleskel.skeleton.layout import layout_names, load_layout
+from paddleskel.skeleton.layout import guess_layout, layout_names, load_layout
 
 # sums and non-zeros of each subset, and the checksum sum A[k, i, j] (k+1)(i+1)(j+2), computed with the published code
 GRAPHS = {
@@ -156,3 +156,15 @@ def test_a_mirrored_face_is_a_face():
     assert (flip[flip] == np.arange(133)).all()
     assert layout.joints[flip[23]] == "face_16"  # the ends of the jaw
     assert layout.joints[flip[91]] == "right_hand_root"
+
+
+def test_a_guessed_layout_has_the_joints_of_the_data():
+    guesses = {(joints, axes): guess_layout([joints], [axes]) for joints in range(1, 140) for axes in (2, 3)}
+    known = {shape: layout for shape, layout in guesses.items() if layout}
+    assert all(layout.num_joints == joints for (joints, _), layout in known.items())
+    assert len(known) == 14
+    assert known[17, 2].name == "coco"
+    assert known[17, 3].name == "h36m"
+    assert known[25, 3].name == "nturgb+d"
+    assert guess_layout([17, 25], [2]) is None
+    assert guess_layout([17], [2, 3]) is None
