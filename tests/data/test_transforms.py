@@ -9,7 +9,7 @@ from paddleskel.data.transforms.augment import RandomGaussianNoise, RandomRot, R
 from paddleskel.data.transforms.normalize import FitBox, PreNormalize2D, PreNormalize3D
 from paddleskel.data.transforms.pack import Pack
 from paddleskel.data.transforms.stream import Stream
-from paddleskel.data.transforms.temporal import CropResize, UniformSample
+from paddleskel.data.transforms.temporal import CropResize, PadTo, UniformSample
 from paddleskel.errors import UserError
 from paddleskel.skeleton.layout import load_layout
 
@@ -248,6 +248,19 @@ def test_training_samples_stay_in_range_and_in_order(total):
             assert (np.diff(frames) > 0).all()
 
 
+@pytest.mark.parametrize("variant", ["pyskl", "mmaction"])
+def test_training_samples_lie_in_a_stretch_of_the_sequence(variant):
+    sample = UniformSample(32, training=True, p_interval=(0.4, 0.6), variant=variant)
+    drawn = np.stack([sample.frames(100, np.random.RandomState(seed)) for seed in range(200)])
+    assert (np.diff(drawn) > 0).all()  # none goes round from the end to the beginning
+    spans = np.ptp(drawn, axis=1) + 1
+    assert spans.max() <= 60
+    assert spans.min() < 45
+    assert drawn.min() <= 1
+    assert drawn.max() >= 98
+    assert 20 < np.median(drawn[:, 0]) < 30  # half of 100 less a stretch of 50
+
+
 @pytest.mark.parametrize(
     "arguments", [{"clip_len": 0}, {"clip_len": 4, "p_interval": (0.9, 0.5)}, {"clip_len": 4, "p_interval": 0.0}]
 )
@@ -285,6 +298,23 @@ def test_stretches_are_drawn_in_training_and_seeded_in_test():
     lengths = [part[-1] - part[0] for part in one.keypoint[0, :, 0, 0].reshape(3, 8)]
     assert len(set(lengths)) == 3
     assert all(0.5 * 49 <= length <= 49 for length in lengths)
+
+
+def test_sequences_are_lengthened():
+    clip = Clip(waves(2, 3, 5, 2), waves(2, 3, 5, 1)[..., 0])
+    looped = PadTo(7)(clip, NO_RNG)
+    np.testing.assert_array_equal(looped.keypoint, clip.keypoint[:, [0, 1, 2, 0, 1, 2, 0]])
+    np.testing.assert_array_equal(looped.score, clip.score[:, [0, 1, 2, 0, 1, 2, 0]])
+    padded = PadTo(7, mode="zero")(clip, NO_RNG)
+    for after, before in ((padded.keypoint, clip.keypoint), (padded.score, clip.score)):
+        np.testing.assert_array_equal(after[:, :3], before)
+        assert after.shape[1] == 7
+        assert not after[:, 3:].any()
+    assert PadTo(3)(clip, NO_RNG).num_frames == 3
+    with pytest.raises(UserError, match="has 3 frames, more than PadTo's length of 2"):
+        PadTo(2)(clip, NO_RNG)
+    with pytest.raises(ValueError, match="num_clips is 2"):
+        PadTo(7, num_clips=2)
 
 
 def test_a_box_is_filled():
@@ -378,3 +408,13 @@ def test_noise_is_small_and_skips_the_absent(base, shared):
     change = noisy - clip.keypoint
     assert not change[clip.keypoint.any(axis=(2, 3)) == 0].any()
     assert 0 < np.abs(change).max() < 0.3
+
+
+def test_noise_is_measured_by_the_box():
+    """Two frames of a box of sides 3 and 4, far from the origin, the second 12 to the side."""
+    frame = np.array([[100.0, 50.0], [103.0, 54.0]] * 200, np.float32)
+    clip = Clip(np.stack([frame, frame + [12, 0]])[None].astype(np.float32))
+    for base, diagonal in (("frame", 5.0), ("video", np.hypot(15, 4))):
+        shift = RandomGaussianNoise(0.01, base)(clip, np.random.RandomState(1)).keypoint - clip.keypoint
+        rms = np.sqrt(np.square(np.linalg.norm(shift, axis=-1)).mean())
+        assert rms == pytest.approx(0.01 * diagonal, rel=0.1)
