@@ -12,6 +12,7 @@ A store is written into a hidden folder beside its place and moved there when it
 conversion leaves nothing that could be mistaken for one.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -313,18 +314,33 @@ def _write_columns(folder: Path, clips: Iterable[Clip], splits: Mapping, dtype: 
 
 
 def _move_into_place(folder: Path, path: Path) -> None:
-    """Rename the finished folder; a store that stands there is replaced, or stays if it is whole and the same (several
-    processes of one run may convert at once).
+    """Rename the finished folder; a store that stands there is replaced, or stays if it is whole and the same. Several
+    processes may do this at once, with the same store.
     """
-    if is_store(path):
-        sizes = lambda place: {file.name: file.stat().st_size for file in place.iterdir() if file.is_file()}
-        unchanged = (path / "index.json").read_bytes() == (folder / "index.json").read_bytes()
-        if unchanged and sizes(path) == sizes(folder):
-            return
-        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-        os.replace(path, old / "store")
+    if _same_store(folder, path):
+        return
+    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    try:
+        if is_store(path):
+            with contextlib.suppress(FileNotFoundError):  # another process has just taken it away
+                os.replace(path, old / "store")
+        os.replace(folder, path)
+    except OSError:
+        if not _same_store(folder, path):  # which another process has just put there
+            raise
+    finally:
         shutil.rmtree(old, ignore_errors=True)
-    os.replace(folder, path)
+
+
+def _same_store(one: Path, other: Path) -> bool:
+    """Whether two folders hold whole stores of the same content, by their checksums and sizes."""
+    try:
+        files = [
+            {file.name: file.stat().st_size for file in place.iterdir() if file.is_file()} for place in (one, other)
+        ]
+        return files[0] == files[1] and (one / "index.json").read_bytes() == (other / "index.json").read_bytes()
+    except OSError:
+        return False
 
 
 def _umask() -> int:

@@ -1,7 +1,9 @@
 """The memory-mapped store: the same samples as the pickle, in any state of the disk."""
 
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from paddleskel.data import store_files
+from paddleskel.data import store, store_files
 from paddleskel.data.annotation import read_annotations
 from paddleskel.data.clip import Clip
 from paddleskel.data.dataset import SkeletonDataset, load_clips
@@ -173,6 +175,27 @@ def test_a_pickle_is_converted_once_and_again_when_it_changes(tmp_path, toy_file
     (tmp_path / "a.pkl.store" / "score.bin").unlink()
     assert len(store_of(path, say=said.append)) == 96
     assert len(said) == 3
+
+
+@pytest.mark.parametrize("moment", ["outdated one taken away", "new one put there"])
+def test_another_process_may_convert_at_the_same_time(tmp_path, monkeypatch, moment):
+    """It is quicker just before one of the two renamings."""
+    path, clips = tmp_path / "s", [Clip(np.ones((1, 4, 17, 2)), label=0, id="a")]
+    write_store(path, [Clip(np.zeros((1, 4, 17, 2)), label=0, id="a")], {}, None, np.float32)
+    real, met = os.replace, []
+
+    def replace(source, target):
+        if moment.startswith("outdated") and source == path:
+            met.append(shutil.rmtree(path))
+        elif moment.startswith("new") and target == path:
+            met.append(shutil.copytree(source, path))
+        real(source, target)
+
+    monkeypatch.setattr(store.os, "replace", replace)
+    write_store(path, clips, {}, None, np.float32)
+    assert len(met) == 1
+    assert Store(path).clip(0).keypoint.all()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s"]
 
 
 def test_the_store_goes_elsewhere_where_it_cannot_lie_beside(tmp_path, toy_file, monkeypatch):
