@@ -161,22 +161,24 @@ class Store:
 
 
 class StoreClips(Sequence):
-    """Some of a store's samples, read when they are asked for."""
+    """Some of a store's samples, read when they are asked for.
 
-    def __init__(self, store: Store, positions: np.ndarray):
+    Args:
+        labels: in place of those that the store has for them.
+    """
+
+    def __init__(self, store: Store, positions: np.ndarray, labels: np.ndarray | None = None):
         self.store, self.positions = store, positions
+        self.labels = store.labels[positions] if labels is None else labels
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def __getitem__(self, item):
         if isinstance(item, slice):
-            return StoreClips(self.store, self.positions[item])
-        return self.store.clip(self.positions[item])
-
-    @property
-    def labels(self) -> np.ndarray:
-        return self.store.labels[self.positions]
+            return StoreClips(self.store, self.positions[item], self.labels[item])
+        clip, label = self.store.clip(self.positions[item]), int(self.labels[item])
+        return clip if clip.label == label else clip.with_(label=label)
 
     @property
     def ids(self) -> list[str]:
@@ -196,7 +198,16 @@ def labels_of(clips: Sequence[Clip]) -> np.ndarray:
 def only(clips: Sequence[Clip], ids: set[str]) -> Sequence[Clip]:
     """The clips with the given ids, in their order."""
     kept = [place for place, name in enumerate(ids_of(clips)) if name in ids]
-    return StoreClips(clips.store, clips.positions[kept]) if isinstance(clips, StoreClips) else [clips[i] for i in kept]
+    if isinstance(clips, StoreClips):
+        return StoreClips(clips.store, clips.positions[kept], clips.labels[kept])
+    return [clips[i] for i in kept]
+
+
+def relabelled(clips: Sequence[Clip], labels: np.ndarray) -> Sequence[Clip]:
+    """The clips with other labels, in their order."""
+    if isinstance(clips, StoreClips):
+        return StoreClips(clips.store, clips.positions, labels)
+    return [clip.with_(label=int(label)) for clip, label in zip(clips, labels)]
 
 
 def is_store(path: str | Path) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from paddleskel.data.doctor.quick import quick_check, seen_in_training
 from paddleskel.data.example import make_clip
 from paddleskel.data.long_tail import class_counts, thin
 from paddleskel.data.rebalance import SAMPLERS, RebalancedOrder
-from paddleskel.data.store import Store, StoreClips, ids_of, is_store, only
+from paddleskel.data.store import Store, StoreClips, ids_of, is_store, labels_of, only, relabelled
 from paddleskel.data.store_files import cached_steps, store_of
 from paddleskel.data.transforms import Pipeline, build_pipeline
 from paddleskel.engine.settings import EvalSplit, Settings, TrainSplit, read_class_names
@@ -41,11 +41,12 @@ def part_of(settings: Settings, part: Part) -> TrainSplit | EvalSplit:
     return section
 
 
-def part_name(settings: Settings, part: Part) -> dict[str, str | None]:
-    """Name the file and the split of a section, without the folder."""
+def part_name(settings: Settings, part: Part) -> dict[str, Any]:
+    """Say which samples a section names: the file, without its folder, the split, and what else there is."""
     section = part_of(settings, part)
     name = {"file": Path(section.file).name, "split": section.split}
-    return name if section.match is None else {**name, "match": section.match}
+    unusual = {"match": section.match, "relabel": section.relabel}
+    return name | {key: value for key, value in unusual.items() if value is not None}
 
 
 def pipeline_of(settings: Settings, part: Part, transforms: Sequence[dict] | None = None) -> Pipeline:
@@ -79,13 +80,15 @@ class Data:
                     f"DATASET.cache_steps: {part_of(settings, part).file} is not read through a store (DATASET.store)"
                 )
             steps, pipeline = pipeline.split()
-            clips = StoreClips(cached_steps(clips.store, steps), clips.positions) if steps else clips
+            clips = StoreClips(cached_steps(clips.store, steps), clips.positions, clips.labels) if steps else clips
         return SkeletonDataset(clips, pipeline, settings.seed, settings.DATASET.train.repeat if part == "train" else 1)
 
     def _select(self, part: Part) -> Sequence[Clip]:
         """The samples of a section, checked."""
         section, settings = part_of(self.settings, part), self.settings
         clips = load_clips(self._open(section.file), section.split, settings.load_layout(), settings.num_classes)
+        if section.relabel:
+            clips = _mended(clips, section.relabel, part, settings.num_classes)
         if section.match is not None:
             clips = _matching(clips, section.match, part)
         if part == "train" and section.long_tail:
@@ -132,12 +135,29 @@ class Data:
 
 def _matching(clips: Sequence[Clip], pattern: str, part: Part) -> Sequence[Clip]:
     """The clips in whose names a pattern is found."""
-    names = ids_of(clips)
-    kept = only(clips, {name for name in names if re.search(pattern, name)})
-    if not len(kept):
-        raise UserError(f"DATASET.{part}.match: '{pattern}' is found in none of the {len(names)} names, such as "
-                        f"'{names[0]}'")  # fmt: skip
-    return kept
+    return only(clips, _found(pattern, ids_of(clips), f"DATASET.{part}.match"))
+
+
+def _mended(clips: Sequence[Clip], rules: Mapping[str, int], part: Part, num_classes: int) -> Sequence[Clip]:
+    """The clips, those in whose names a pattern is found with its class."""
+    labels, names = labels_of(clips).copy(), ids_of(clips)
+    for pattern, label in rules.items():
+        where = f"DATASET.{part}.relabel"
+        if not 0 <= label < num_classes:
+            raise UserError(
+                f"{where}.{pattern}: {label} is outside 0 to {num_classes - 1}, as num_classes is {num_classes}"
+            )
+        found = _found(pattern, names, where)
+        labels[[name in found for name in names]] = label
+    return relabelled(clips, labels)
+
+
+def _found(pattern: str, names: list[str], where: str) -> set[str]:
+    """The names in which a pattern is found, one at least."""
+    found = {name for name in names if re.search(pattern, name)}
+    if not found:
+        raise UserError(f"{where}: '{pattern}' is found in none of the {len(names)} names, such as '{names[0]}'")
+    return found
 
 
 def expected_shape(settings: Settings, model: Recognizer) -> tuple[int, ...]:

@@ -68,42 +68,47 @@ class TrainSplit:
     """DATASET.train.
 
     file: annotation pickle. split: its name in the file, null for all. match: regular expression; only samples in whose
-        name it is found. repeat: passes an epoch. long_tail: thin it out.
+        name it is found. relabel: regular expression -> class index of the samples in whose names it is found, in place
+        of a wrong one. repeat: passes an epoch. long_tail: thin it out.
     sampler: draw the classes in other shares than they have. mix: mix the samples of a batch.
     """
 
     file: str
     split: str | None = None
     match: str | None = None
+    relabel: dict[str, int] | None = None
     repeat: int = 1
     long_tail: LongTail | None = None
     sampler: Annotated[dict, ComponentOf(SAMPLERS)] | None = None
     mix: Annotated[dict, ComponentOf(MIXES, ("layout", "class_counts"))] | None = None
 
     def __post_init__(self):
-        _check_pattern(self.match)
+        _check_patterns(self.match, self.relabel)
 
 
 @dataclass(frozen=True)
 class EvalSplit:
-    """DATASET.valid and DATASET.test. file, split, match: as in training. num_clips: clips sampled from each sequence,
-    whose scores are averaged.
+    """DATASET.valid and DATASET.test.
+
+    file, split, match, relabel: as in training. num_clips: clips sampled from each sequence, whose scores are averaged.
     """
 
     file: str
     split: str | None = None
     match: str | None = None
+    relabel: dict[str, int] | None = None
     num_clips: int = 1
 
     def __post_init__(self):
-        _check_pattern(self.match)
+        _check_patterns(self.match, self.relabel)
 
 
-def _check_pattern(pattern: str | None) -> None:
-    try:
-        re.compile(pattern or "")
-    except re.error as error:
-        raise ValueError(f"match: {pattern!r} is not a regular expression: {error}") from error
+def _check_patterns(match: str | None, relabel: Mapping[str, int] | None) -> None:
+    for key, pattern in [("match", match or ""), *(("relabel", pattern) for pattern in relabel or ())]:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{key}: {pattern!r} is not a regular expression: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from paddleskel.data.annotation import read_annotations
 from paddleskel.data.clip import Clip
 from paddleskel.data.dataset import SkeletonDataset, load_clips
 from paddleskel.data.sources.toy import make_toy
-from paddleskel.data.store import Store, StoreClips, is_store, write_store
+from paddleskel.data.store import Store, StoreClips, is_store, labels_of, only, relabelled, write_store
 from paddleskel.data.store_files import cached_steps, store_annotations, store_of
 from paddleskel.data.transforms import build_pipeline
 from paddleskel.errors import UserError
@@ -52,6 +52,20 @@ def test_a_store_holds_the_same_samples(stored, toy_file):
     assert not clips[0].keypoint.flags.writeable
     assert [clip.id for clip in clips[5:8]] == clips.ids[5:8]
     assert clips[-1].id == clips.ids[-1]
+
+
+def test_labels_can_be_mended(stored, toy_file):
+    for file in (str(stored), str(toy_file)):
+        clips = load_clips(file, "train", COCO, 12)
+        labels = labels_of(clips).copy()
+        labels[3] = 11 - labels[3]
+        mended = relabelled(clips, labels)
+        assert labels_of(mended).tolist() == [clip.label for clip in mended] == labels.tolist()
+        assert mended[3].label != clips[3].label
+        assert mended[2:5][1].label == labels[3]
+        np.testing.assert_array_equal(mended[3].keypoint, clips[3].keypoint)
+        kept = only(mended, {clips[3].id, clips[0].id})
+        assert labels_of(kept).tolist() == [clip.label for clip in kept] == [labels[0], labels[3]]
 
 
 def test_3d_without_scores(tmp_path):

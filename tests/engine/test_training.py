@@ -258,6 +258,36 @@ def test_samples_are_chosen_by_name(train, trained):
     assert "DATASET.test.match: '(' is not a regular expression" in result.err
 
 
+@pytest.mark.parametrize("kept", ["true", "false"])
+def test_wrong_labels_are_mended_by_name(train, trained, tmp_path, kept):
+    rules = '{"A001$": 5, "A00[23]$": 0}'  # classes count from 0, the actions in the names from 1
+    store = ("-o", f"DATASET.store={kept}")
+    train("trained", "--test", *store, "-o", f"DATASET.test.relabel={rules}", "--out", tmp_path / "r.json")
+    table = json.loads((tmp_path / "r.json").read_text())
+    mended = {1: 5, 2: 0, 3: 0}
+    actions = [int(name[-3:]) for name in table["ids"]]
+    assert table["labels"] == [mended.get(action, action - 1) for action in actions]
+    assert table["data"]["relabel"] == {"A001$": 5, "A00[23]$": 0}
+    one = ("-o", 'DATASET.test.relabel={"A001$": 5}', "-o", "DATASET.test.match=A002$")  # on the whole split, first
+    result, _ = train("trained", "--test", *store, *one)
+    assert "on 2 samples" in result.out
+    for rules, said in (
+        ('{"B0": 1}', "DATASET.test.relabel: 'B0' is found in none of the 24 names"),
+        ('{"A001$": 12}', "DATASET.test.relabel.A001$: 12 is outside 0 to 11, as num_classes is 12"),
+        ('{"(": 1}', "DATASET.test.relabel: '(' is not a regular expression"),
+        ('{"A001$": wave}', "DATASET.test.relabel.A001$: expected a whole number, not 'wave'"),
+    ):
+        result, _ = train("trained", "--test", *store, "-o", f"DATASET.test.relabel={rules}", code=2)
+        assert said in result.err
+
+
+def test_training_takes_the_mended_labels(train):
+    _, folder = train("run", "-o", 'DATASET.train.relabel={"A00[1-6]$": 0}', "-o", "epochs=1")
+    about = read_checkpoint(folder / f"{NAME}_last.pdparams").meta["train_data"]
+    assert about["class_counts"] == [36, 0, 0, 0, 0, 0, 6, 6, 6, 6, 6, 6]
+    assert about["relabel"] == {"A00[1-6]$": 0}
+
+
 def test_metrics_can_be_chosen(train, trained):
     result, _ = train("trained", "--test", "--eval", "mean_class_accuracy")
     assert "mean_class_accuracy: " in result.out
