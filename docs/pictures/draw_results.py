@@ -12,7 +12,10 @@ from matplotlib import pyplot
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {  # colour and name
     "stgcn_plusplus": ("C0", "ST-GCN++"),
+    "mended_stgcn_plusplus": ("C4", "ST-GCN++, mended labels"),
     "long_stgcn_plusplus": ("C1", "ST-GCN++, longer recipe"),
+    "long_unaligned_stgcn_plusplus": ("C5", "ST-GCN++, longer, unaligned"),
+    "long_mended_stgcn_plusplus": ("C6", "ST-GCN++, longer, mended"),
     "ctrgcn": ("C2", "CTR-GCN"),
     "dgstgcn": ("C3", "DG-STGCN"),
 }
@@ -26,7 +29,7 @@ def epochs(log: Path) -> list[tuple[int, float, float]]:
 
 
 def main(folder: Path, picture: Path) -> None:
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
     for log in sorted(folder.glob("nwucla_*_seed1_*.txt")):
         model, stream = log.stem.removeprefix("nwucla_").split("_seed1_")
         found, (colour, name) = epochs(log), MODELS[model]
@@ -37,7 +40,7 @@ def main(folder: Path, picture: Path) -> None:
     axes[1].set(xlabel="epoch (of 5 passes)", ylabel="training top-1")
     for axis in axes:
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize="small", loc="outside right center")
     figure.savefig(picture, dpi=110)
 
 
