@@ -142,7 +142,12 @@ def conform(value: Any, annotation: Any, where: str) -> Any:
     if origin is dict or annotation is dict:
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: expected a mapping, not {value!r}")
-        return {key: conform(item, parts[1], f"{where}.{key}") for key, item in value.items()} if parts else dict(value)
+        if not parts:
+            return dict(value)
+        return {
+            conform(key, parts[0], f"{where}.{key}"): conform(item, parts[1], f"{where}.{key}")
+            for key, item in value.items()
+        }
     if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
         try:
             return annotation(**check_arguments(annotation, value, where))

@@ -276,6 +276,7 @@ def test_wrong_labels_are_mended_by_name(train, trained, tmp_path, kept):
         ('{"A001$": 12}', "DATASET.test.relabel.A001$: 12 is outside 0 to 11, as num_classes is 12"),
         ('{"(": 1}', "DATASET.test.relabel: '(' is not a regular expression"),
         ('{"A001$": wave}', "DATASET.test.relabel.A001$: expected a whole number, not 'wave'"),
+        ("{1: 5}", "DATASET.test.relabel.1: expected a text, not 1"),
     ):
         result, _ = train("trained", "--test", *store, "-o", f"DATASET.test.relabel={rules}", code=2)
         assert said in result.err
