@@ -25,8 +25,6 @@ class Average:
         """Take in the weights after an optimiser step, counted from 0 over the whole run."""
         decay = min(self.decay, (1 + step) / (10 + step))
         with paddle.no_grad():
-            share = paddle.full(
-                [1], 1 - decay
-            )  # once: lerp_ makes this tensor of a number, which takes most of its time
+            share = paddle.full([1], 1 - decay)  # which lerp_ would make of the number for each of the weights
             for weights, average in self._pairs:
                 average.lerp_(weights.astype(average.dtype), share)

@@ -140,9 +140,8 @@ def _matching(clips: Sequence[Clip], pattern: str, part: Part) -> Sequence[Clip]
 
 def _mended(clips: Sequence[Clip], rules: Mapping[str, int], part: Part, num_classes: int) -> Sequence[Clip]:
     """The clips, those in whose names a pattern is found with its class."""
-    labels, names = labels_of(clips).copy(), ids_of(clips)
+    labels, names, where = labels_of(clips).copy(), ids_of(clips), f"DATASET.{part}.relabel"
     for pattern, label in rules.items():
-        where = f"DATASET.{part}.relabel"
         if not 0 <= label < num_classes:
             raise UserError(
                 f"{where}.{pattern}: {label} is outside 0 to {num_classes - 1}, as num_classes is {num_classes}"

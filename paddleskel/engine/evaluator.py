@@ -1,7 +1,5 @@
 """Score every sample of a split."""
 
-import contextlib
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -30,10 +28,10 @@ def make_eval_loader(settings: Settings, data: Data, part: str) -> Loader:
 def evaluate(
     model: paddle.nn.Layer,
     loader: Loader,
+    settings: Settings,
     class_names: list[str] | None = None,
     on_batch: Callable[[int, int, np.ndarray, np.ndarray], None] | None = None,
     forward: Callable[[paddle.Tensor], paddle.Tensor] | None = None,
-    cast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> Results:
     """Run a network over a loader; scores of a sample's clips are averaged, as logits and as probabilities.
 
@@ -43,7 +41,6 @@ def evaluate(
     Args:
         on_batch: called after each batch with its number, the number of batches, its logits and its labels.
         forward: what computes the scores of clips (N, M, T, V, C); default: the network.
-        cast: gives what forward passes run in, for mixed precision.
     """
     forward = forward or model
     was_training = model.training
@@ -53,7 +50,7 @@ def evaluate(
     batches = []
     with paddle.no_grad():
         for number, (inputs, labels, positions) in enumerate(loader):
-            with cast():
+            with autocast(settings):
                 scores = forward(paddle.to_tensor(inputs).flatten(0, 1))
             scores = scores.astype("float32").numpy().reshape(len(labels), inputs.shape[1], -1)
             logits, probs = scores.mean(axis=1), softmax(scores).mean(axis=1).astype(np.float32)
@@ -95,7 +92,7 @@ def validate_epoch(
         if on_batch:
             on_batch()
 
-    results = evaluate(model, loader, on_batch=report, cast=functools.partial(autocast, settings))
+    results = evaluate(model, loader, settings, on_batch=report)
     names = ["top_k_accuracy", "mean_class_accuracy"]
     metrics = results.metrics(names, [1, top], settings.METRIC.average_clips)
     values = {

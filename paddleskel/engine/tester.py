@@ -1,7 +1,6 @@
 """Testing: score the test split of a config with saved weights."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from paddleskel.engine import distributed
 from paddleskel.engine.build import Data, build_network, check_fit, fingerprint, part_name, pipeline_of
 from paddleskel.engine.evaluator import evaluate, make_eval_loader
 from paddleskel.engine.log import Log
-from paddleskel.engine.mixed import autocast, precision_notes
+from paddleskel.engine.mixed import precision_notes
 from paddleskel.engine.reporting import FILES, report_folder, write_report
 from paddleskel.engine.settings import Settings
 from paddleskel.errors import UserError
@@ -91,7 +90,7 @@ def run_test(
     log.line(f"testing {weights} on {len(loader.dataset)} samples, {settings.DATASET.test.num_clips} clips each")
     shape = list(loader.dataset[0][0].shape[1:]) if stand_in else []
     with stand_in(model, shape, settings.num_classes) if stand_in else contextlib.nullcontext(model) as forward:
-        scored = evaluate(model, loader, data.class_names(), report, forward, functools.partial(autocast, settings))
+        scored = evaluate(model, loader, settings, data.class_names(), report, forward)
     results = replace(
         scored,
         train_counts=checkpoint.meta.get("train_data", {}).get("class_counts"),
