@@ -204,6 +204,17 @@ def test_motion_of_one_frame_is_zero():
     assert not Stream(NTU, "jm")(Clip(waves(1, 1, 25, 3)), NO_RNG).keypoint.any()
 
 
+@pytest.mark.parametrize("stream", ["jm", "b+bm"])
+def test_motions_after_sampling_stay_within_a_clip(stream):
+    """Every clip as if it were the only one; between clips there is no motion."""
+    resize = {"name": "CropResize", "clip_len": 6}
+    clips = build_pipeline([resize, "Stream", "Pack"], COCO, stream, num_clips=3)(clip_2d(), NO_RNG)
+    frames = build_pipeline([resize, "Joints", "Pack"], COCO, stream, num_clips=3)(clip_2d(), NO_RNG)
+    for clip, joints in zip(clips, frames):
+        alone = Stream(COCO, stream)(Clip(joints[..., :2], joints[..., 2]), NO_RNG).keypoint
+        np.testing.assert_allclose(clip, alone, atol=1e-5)
+
+
 def test_confidences_can_be_left_out():
     assert Stream(COCO, "b", use_score=False)(clip_2d(), NO_RNG).keypoint.shape[-1] == 2
 

@@ -45,21 +45,23 @@ def test_folding_keeps_the_function_and_leaves_few_batchnorms(network, tmp_path)
 
 @pytest.mark.parametrize("config", ["stgcn_plusplus_toy", "stgcn_plusplus_toy_3d"])
 @pytest.mark.parametrize("stream", ["j", "b", "jm", "bm", "k", "km", "j+bm"])
-def test_streams_in_the_graph_equal_the_pipelines(config, stream, annotation):
-    """Exactly, for frames sampled after the motion was computed too."""
+@pytest.mark.parametrize("order", ["motions, then clips", "clips, then motions"])
+def test_streams_in_the_graph_equal_the_pipelines(config, stream, order, annotation):
+    """Exactly, whether frames are sampled after the motions were computed or before."""
     from paddleskel.models.streams import Streams, coordinates, joints_pipeline, needs_following
 
     settings, _ = load_settings(ROOT / f"configs/recognition/stgcn_plusplus/{config}.yaml")
-    layout = settings.load_layout()
+    layout, specs = settings.load_layout(), list(settings.PIPELINE)
+    if order == "clips, then motions":
+        specs.insert(-1, specs.pop([spec["name"] for spec in specs].index("Stream")))
     if layout.num_joints == 25:
         points = np.random.RandomState(0).randn(2, 60, 25, 3).astype(np.float32)
         annotation = {"frame_dir": "x", "keypoint": points}
     clip = parse_annotation(annotation, "x", layout, need_label=False)
-    expected = build_pipeline(settings.PIPELINE, layout, stream, num_clips=2)(clip, None)
+    expected = build_pipeline(specs, layout, stream, num_clips=2)(clip, None)
     names = stream.split("+")
-    transforms = joints_pipeline(settings.PIPELINE, names)
-    joints = build_pipeline(transforms, layout, "j", num_clips=2)(clip, None)
-    _, scored = coordinates(settings.PIPELINE, expected.shape[-1] // len(names))
+    joints = build_pipeline(joints_pipeline(specs, names), layout, "j", num_clips=2)(clip, None)
+    _, scored = coordinates(specs, expected.shape[-1] // len(names))
     assert scored == (layout.num_joints == 17)
     got = Streams(names, layout, scored, needs_following(names))(paddle.to_tensor(joints)).numpy()
     np.testing.assert_allclose(got, expected, atol=1e-6)

@@ -50,6 +50,9 @@ class Stream:
     frame t+1 minus frame t, the last frame zero. Confidences, where there are any, become the last channel: a bone's is
     the mean of its two joints', a motion's the mean of its two frames' (zero in the last).
 
+    Before temporal sampling, as published, a motion is what happens between two frames of the camera; after it, between
+    two frames of the clip, and the last frame of every clip is zero.
+
     Shape: (M, T, V, C) and (M, T, V) -> (M, T, V, len(streams) * (C + 1)) float32. The arithmetic is done in the data's
         type, as
     in the published pipelines.
@@ -67,10 +70,12 @@ class Stream:
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
         score = clip.score if self.use_score else None
-        features = [self._compute(clip.keypoint, score, *STREAMS[name]) for name in self.streams]
+        features = [self._compute(clip.keypoint, score, _last_frames(clip), *STREAMS[name]) for name in self.streams]
         return clip.with_(keypoint=features[0] if len(features) == 1 else np.concatenate(features, axis=-1), score=None)
 
-    def _compute(self, points: np.ndarray, score: np.ndarray | None, hops: int, motion: bool) -> np.ndarray:
+    def _compute(
+        self, points: np.ndarray, score: np.ndarray | None, last: np.ndarray, hops: int, motion: bool
+    ) -> np.ndarray:
         channels = points.shape[-1]
         feature = np.empty((*points.shape[:-1], channels + (score is not None)), np.float32)
         if hops:
@@ -82,11 +87,17 @@ class Stream:
             if score is not None:
                 feature[..., channels] = score
             return feature
-        feature[:, -1] = 0
         np.subtract(points[:, 1:], points[:, :-1], out=feature[:, :-1, :, :channels])
         if score is not None:
             feature[:, :-1, :, channels] = (score[:, 1:] + score[:, :-1]) / 2
+        feature[:, last] = 0
         return feature
+
+
+def _last_frames(clip: Clip) -> np.ndarray:
+    """(num_clips,) indices of the last frame of each clip."""
+    length = clip.num_frames // clip.num_clips
+    return np.arange(1, clip.num_clips + 1) * length - 1
 
 
 @TRANSFORMS
@@ -97,8 +108,9 @@ class Joints:
 
     Args:
         use_score: append confidences as a channel.
-        following: append the channels of the next frame, from which the network takes motions. The last frame follows
-            itself, its confidence negated, so that its motion and the confidence of that are zero as in `Stream`.
+        following: append the channels of the next frame, from which the network takes motions. The last frame of a clip
+            follows itself, its confidence negated, so that its motion and the confidence of that are zero as in
+            `Stream`.
     """
 
     deterministic = True
@@ -111,8 +123,9 @@ class Joints:
         if self.use_score and clip.score is not None:
             points = np.concatenate([points, clip.score.astype(np.float32)[..., None]], axis=-1)
         if self.following:
-            after = np.concatenate([points[:, 1:], points[:, -1:]], axis=1)
+            after, last = np.concatenate([points[:, 1:], points[:, -1:]], axis=1), _last_frames(clip)
+            after[:, last] = points[:, last]
             if self.use_score and clip.score is not None:
-                after[:, -1, :, -1] *= -1
+                after[:, last, :, -1] *= -1
             points = np.concatenate([points, after], axis=-1)
         return clip.with_(keypoint=points, score=None)
