@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Repeat the results of docs/results.md: tools/reproduce.sh nwucla | nwucla_long | nwucla_lt | nwucla_choice
+# Repeat the results of docs/results.md: tools/reproduce.sh nwucla | nwucla_shallow | nwucla_long | nwucla_lt | nwucla_choice
 #
 #   nwucla         every stream and seed of ST-GCN++, one seed of CTR-GCN and DG-STGCN, the fusions, the distilled network
+#   nwucla_shallow every stream and seed of ST-GCN++ with six blocks, the best of these recipes
 #   nwucla_long    every stream and seed of ST-GCN++ by the longer recipe
 #   nwucla_lt      long-tailed NW-UCLA: plain training against a class-balanced sampler, three seeds
 #   nwucla_choice  the runs on camera 1, validated on camera 2, by which the recipe was chosen
@@ -16,8 +17,8 @@ seeds=${SEEDS:-1 2 3}
 streams=${STREAMS:-j b jm bm}
 jobs=${JOBS:-2}
 python=${PYTHON:-python}
-case $what in nwucla | nwucla_long | nwucla_lt | nwucla_choice) ;; *)
-    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+case $what in nwucla | nwucla_shallow | nwucla_long | nwucla_lt | nwucla_choice) ;; *)
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -73,9 +74,10 @@ nwucla)
             -o "MODEL.teacher.weights=[${weights%,}]"
     done
     ;;
-nwucla_long)
+nwucla_shallow | nwucla_long)
+    case $what in *_shallow) config=stgcn_plusplus_shallow_nwucla ;; *) config=stgcn_plusplus_nwucla_long ;; esac
     for seed in $seeds; do
-        four "$out/stgcn_plusplus/seed$seed" $configs/stgcn_plusplus/stgcn_plusplus_nwucla_long.yaml -o "seed=$seed"
+        four "$out/stgcn_plusplus/seed$seed" $configs/stgcn_plusplus/$config.yaml -o "seed=$seed"
     done
     ;;
 nwucla_lt)
