@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Repeat the results of docs/results.md: tools/reproduce.sh nwucla | nwucla_shallow | nwucla_long | nwucla_lt | nwucla_choice
 #
-#   nwucla         every stream and seed of ST-GCN++, one seed of CTR-GCN and DG-STGCN, the fusions, the distilled network
-#   nwucla_shallow every stream and seed of ST-GCN++ with six blocks, the best of these recipes
+#   nwucla         every stream and seed of ST-GCN++, one seed of CTR-GCN and DG-STGCN, the fusions
+#   nwucla_shallow the same of ST-GCN++ six blocks deep; each stream once more, learning from the four fused
 #   nwucla_long    every stream and seed of ST-GCN++ by the longer recipe
 #   nwucla_lt      long-tailed NW-UCLA: plain training against a class-balanced sampler, three seeds
 #   nwucla_choice  the runs on camera 1, validated on camera 2, by which the recipe was chosen
@@ -67,17 +67,22 @@ nwucla)
     first=${seeds%% *}
     four "$out/ctrgcn/seed$first" $configs/ctrgcn/ctrgcn_nwucla.yaml -o "seed=$first"
     four "$out/dgstgcn/seed$first" $configs/dgstgcn/dgstgcn_nwucla.yaml -o "seed=$first"
+    ;;
+nwucla_shallow)
+    config=$configs/stgcn_plusplus/stgcn_plusplus_shallow_nwucla.yaml
+    for seed in $seeds; do
+        four "$out/stgcn_plusplus/seed$seed" "$config" -o "seed=$seed"
+    done
     wait_all
     for seed in $seeds; do
-        weights=$(printf '%s,' "$out/stgcn_plusplus/seed$seed"/{j,b,jm,bm}/STGCN_PlusPlus_nwucla_last.pdparams)
-        start "$out/distilled/seed$seed/j" $configs/stgcn_plusplus/stgcn_plusplus_nwucla.yaml -o "seed=$seed" \
-            -o "MODEL.teacher.weights=[${weights%,}]"
+        weights=$(printf '%s,' "$out/stgcn_plusplus/seed$seed"/{j,b,jm,bm}/STGCN_PlusPlus_shallow_nwucla_last.pdparams)
+        four "$out/distilled/seed$seed" "$config" -o "seed=$seed" \
+            -o "MODEL.teacher.weights=[${weights%,}]" -o "MODEL.teacher.weigh=[2,2,1,1]"
     done
     ;;
-nwucla_shallow | nwucla_long)
-    case $what in *_shallow) config=stgcn_plusplus_shallow_nwucla ;; *) config=stgcn_plusplus_nwucla_long ;; esac
+nwucla_long)
     for seed in $seeds; do
-        four "$out/stgcn_plusplus/seed$seed" $configs/stgcn_plusplus/$config.yaml -o "seed=$seed"
+        four "$out/stgcn_plusplus/seed$seed" $configs/stgcn_plusplus/stgcn_plusplus_nwucla_long.yaml -o "seed=$seed"
     done
     ;;
 nwucla_lt)

@@ -46,16 +46,14 @@ class Stream:
     """Compute the configured stream; several are concatenated on the channel axis.   (PYSKL, GenSkeFeat)
 
     j: joint positions. b: each joint minus the joint its bone starts at (k, l, n: 2, 3, 4 bones nearer the root). jm,
-        bm, ...:
-    frame t+1 minus frame t, the last frame zero. Confidences, where there are any, become the last channel: a bone's is
-    the mean of its two joints', a motion's the mean of its two frames' (zero in the last).
+    bm and so on: frame t+1 minus frame t, the last frame zero. Confidences, where there are any, become the last
+    channel: a bone's is the mean of its two joints', a motion's the mean of its two frames' (zero in the last).
 
     Before temporal sampling, as published, a motion is what happens between two frames of the camera; after it, between
     two frames of the clip, and the last frame of every clip is zero.
 
     Shape: (M, T, V, C) and (M, T, V) -> (M, T, V, len(streams) * (C + 1)) float32. The arithmetic is done in the data's
-        type, as
-    in the published pipelines.
+    type, as in the published pipelines.
 
     Args:
         use_score: append confidences as a channel.
