@@ -128,6 +128,16 @@ def test_the_command_prints_each_pair_and_the_whole(run, files, tmp_path):
     assert fused.config["ensemble"]["weights"] == [1, 1, 0.5]
 
 
+def test_files_of_one_name_are_told_apart_by_their_folders(run, tmp_path):
+    paths = [tmp_path / "seed1" / stream / "test.npz" for stream in "jb"]
+    for path, result in zip(paths, (JOINT, BONE)):
+        path.parent.mkdir(parents=True)
+        result.save(path)
+    first_column = lambda *files: [line.split("  ")[0] for line in run("ensemble", *files).out.splitlines()[1:]]
+    assert first_column(*paths) == ["j", "b", "j + b"]
+    assert first_column(paths[0], paths[0]) == [str(paths[0])] * 2 + [f"{paths[0]} + {paths[0]}"]
+
+
 def test_the_command_takes_presets_and_other_scores(run, files):
     result = run("ensemble", *files, "--preset", "two-stream", "--scores", "score")
     assert result.code == 0

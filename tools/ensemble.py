@@ -153,9 +153,19 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _short_names(files: list[str]) -> list[str]:
-    """Files by their stems, or by their whole paths where stems repeat."""
+    """Files by their stems; where stems repeat, by the folders that tell them apart."""
     stems = [Path(file).stem for file in files]
-    return stems if len(set(stems)) == len(stems) else files
+    if len(set(stems)) == len(stems):
+        return stems
+    paths = [Path(file).parts for file in files]
+    start, end = _shared(paths), _shared([parts[::-1] for parts in paths])
+    names = ["/".join(parts[start : len(parts) - end]) for parts in paths]
+    return names if all(names) and len(set(names)) == len(names) else files
+
+
+def _shared(paths: list[tuple[str, ...]]) -> int:
+    """How many parts the paths have in common, from their start on."""
+    return next((i for i, parts in enumerate(zip(*paths)) if len(set(parts)) > 1), min(map(len, paths)))
 
 
 if __name__ == "__main__":
