@@ -10,16 +10,15 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = {  # colour and name
+MODELS = {  # colour and name; other logs are left out
     "stgcn_plusplus": ("C0", "ST-GCN++"),
-    "mended_stgcn_plusplus": ("C4", "ST-GCN++, mended labels"),
+    "shallow_stgcn_plusplus": ("C4", "ST-GCN++, six blocks"),
     "long_stgcn_plusplus": ("C1", "ST-GCN++, longer recipe"),
     "long_unaligned_stgcn_plusplus": ("C5", "ST-GCN++, longer, unaligned"),
-    "long_mended_stgcn_plusplus": ("C6", "ST-GCN++, longer, mended"),
     "ctrgcn": ("C2", "CTR-GCN"),
     "dgstgcn": ("C3", "DG-STGCN"),
 }
-STYLES = {"j": "-", "b": "--", "jm": ":", "bm": "-."}
+STYLES = {"j": "-", "b": "--", "jm": ":", "bm": "-.", "j+b+jm+bm": (0, (5, 1, 1, 1, 1, 1))}
 END = re.compile(r"END epoch:(\d+)\s+train loss_avg: ([\d.]+) top1_avg: ([\d.]+)")
 
 
@@ -32,6 +31,8 @@ def main(folder: Path, picture: Path) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
     for log in sorted(folder.glob("nwucla_*_seed1_*.txt")):
         model, stream = log.stem.removeprefix("nwucla_").split("_seed1_")
+        if model not in MODELS:
+            continue
         found, (colour, name) = epochs(log), MODELS[model]
         for axis, column in zip(axes, (1, 2)):
             points = zip(*[(row[0], row[column]) for row in found])

@@ -1,0 +1,58 @@
+"""Probabilities of the runs behind docs/results.md, so that its table and fusions can be had again without training.
+
+python tests/golden/scores.py keep output/nwucla_shallow      # add the runs of tools/reproduce.sh to nwucla_scores.npz
+python tests/golden/scores.py restore FOLDER                  # write them as FOLDER/<model>/<seed>/<stream>/test.npz
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from paddleskel.errors import UserError, exit_code
+from paddleskel.results import Results, read_results
+
+FILE = ROOT / "tests" / "golden" / "nwucla_scores.npz"
+
+
+def keep(folder: Path) -> None:
+    """Add the runs in a folder to the file, in half precision and in the order of the test split."""
+    arrays, paths = dict(np.load(FILE)), sorted(folder.glob("*/seed*/*/test.npz"))
+    if not paths:
+        raise UserError(f"{folder}: holds no <model>/seed<number>/<stream>/test.npz; tools/reproduce.sh makes them")
+    for path in paths:
+        results = read_results(path)
+        seen = np.isin(results.ids, results.data["seen"])
+        arrays |= {"labels": results.labels.astype(np.uint8), "seen": seen}
+        arrays["/".join(path.parts[-4:-1])] = results.probs.astype(np.float16)
+    np.savez_compressed(FILE, **arrays)
+
+
+def restore(folder: Path) -> None:
+    """Write every run as a results file that tools/results_table.py and tools/ensemble.py read."""
+    arrays = dict(np.load(FILE))
+    labels, seen = arrays.pop("labels").astype(np.int64), arrays.pop("seen")
+    ids = [f"{number:03}" for number in range(len(labels))]
+    data = {"seen": [name for name, known in zip(ids, seen) if known]}
+    for run, probs in arrays.items():
+        path = folder / run / "test.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = run.rsplit("/", 1)[-1]
+        Results(ids, labels, None, probs.astype(np.float32), config={"stream": stream}, data=data).save(path)
+
+
+@exit_code
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["keep", "restore"])
+    parser.add_argument("folder", type=Path)
+    flags = parser.parse_args(arguments)
+    {"keep": keep, "restore": restore}[flags.what](flags.folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
