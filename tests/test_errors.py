@@ -109,7 +109,7 @@ def test_an_unknown_split(fails):
 
 
 def test_channels_that_do_not_fit(fails):
-    error = fails("-o", "stream=j+b")
+    error = fails("-o", "stream=j+b", "-o", "MODEL.backbone.in_channels=3")
     assert "MODEL.backbone.in_channels is 3" in error
     assert "with 6 channels" in error
 

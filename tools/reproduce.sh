@@ -72,8 +72,7 @@ nwucla_shallow)
     config=$configs/stgcn_plusplus/stgcn_plusplus_shallow_nwucla.yaml
     for seed in $seeds; do
         four "$out/stgcn_plusplus/seed$seed" "$config" -o "seed=$seed"
-        start "$out/early_fusion/seed$seed/j+b+jm+bm" "$config" -o "seed=$seed" \
-            -o stream=j+b+jm+bm -o MODEL.backbone.in_channels=12
+        start "$out/early_fusion/seed$seed/j+b+jm+bm" "$config" -o "seed=$seed" -o stream=j+b+jm+bm
     done
     wait_all
     for seed in $seeds; do

@@ -19,7 +19,7 @@ from paddleskel.errors import UserError
 from paddleskel.metrics import NAMES as METRIC_NAMES
 from paddleskel.metrics import MetricName
 from paddleskel.models.registry import BACKBONES, HEADS, LOSSES, MIXES
-from paddleskel.registry import ComponentOf, check_arguments
+from paddleskel.registry import ComponentOf, check_arguments, split_spec
 from paddleskel.skeleton.layout import Layout, load_layout
 
 
@@ -53,6 +53,7 @@ class TeacherSettings:
 class ModelSettings:
     """MODEL: the network, its loss, and what it learns from besides the labels.
 
+    backbone: its in_channels are 3 for each stream where they are not given.
     recompute: in training, keep the inputs of the network's blocks alone and compute the rest again for the gradient.
     """
 
@@ -278,11 +279,18 @@ def parse_settings(values: Mapping, source: str) -> Settings:
     except (UserError, ValueError) as error:
         raise UserError(f"{source}: {str(error).removeprefix('config.')}") from error
     try:
-        return replace(
-            settings, layout=settings.load_layout().to_dict() if isinstance(settings.layout, dict) else settings.layout
-        )
+        layout = settings.load_layout().to_dict() if isinstance(settings.layout, dict) else settings.layout
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
+    return replace(settings, layout=layout, MODEL=_with_channels(settings.MODEL, len(parse_stream(settings.stream))))
+
+
+def _with_channels(model: ModelSettings, streams: int) -> ModelSettings:
+    """Give the backbone 3 channels for each of several streams, unless the config says how many."""
+    name, arguments = split_spec(model.backbone, "MODEL.backbone")
+    if streams == 1 or "in_channels" in arguments:
+        return model
+    return replace(model, backbone={"name": name, **arguments, "in_channels": 3 * streams})
 
 
 def load_settings(path: str, overrides: Sequence[str] = ()) -> tuple[Settings, dict]:

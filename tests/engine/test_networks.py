@@ -34,6 +34,14 @@ def test_a_config_runs_for_every_stream(config, networks, monkeypatch):
         assert logits.shape == [1, settings.num_classes]
 
 
+def test_channels_follow_the_streams(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    toy = "configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml"
+    channels = lambda *options: build_network(load_settings(toy, options)[0]).backbone.in_channels
+    assert [channels(f"stream={stream}") for stream in ("j", "j+b", "[j, b, jm, bm]")] == [3, 6, 12]
+    assert channels("stream=j+b", "MODEL.backbone.in_channels=4") == 4
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_two_steps_lower_the_loss(network, toy_file, monkeypatch):
     """On one batch of toy clips, at the width users train, with few frames."""
