@@ -76,7 +76,11 @@ nwucla_shallow)
     done
     wait_all
     for seed in $seeds; do
-        weights=$(printf '%s,' "$out/stgcn_plusplus/seed$seed"/{j,b,jm,bm}/STGCN_PlusPlus_shallow_nwucla_last.pdparams)
+        teachers=("$out/stgcn_plusplus/seed$seed"/{j,b,jm,bm}/STGCN_PlusPlus_shallow_nwucla_last.pdparams)
+        for file in "${teachers[@]}"; do
+            [ -f "$file" ] || { echo "distilled, seed $seed: left out; it learns from all four streams" >&2; continue 2; }
+        done
+        weights=$(printf '%s,' "${teachers[@]}")
         four "$out/distilled/seed$seed" "$config" -o "seed=$seed" \
             -o "MODEL.teacher.weights=[${weights%,}]" -o "MODEL.teacher.weigh=[2,2,1,1]"
     done
