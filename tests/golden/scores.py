@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from paddleskel.errors import UserError, exit_code
+from results_table import find_runs
+
+from paddleskel.errors import exit_code
 from paddleskel.results import Results, read_results
 
 FILE = ROOT / "tests" / "golden" / "nwucla_scores.npz"
@@ -21,14 +23,14 @@ FILE = ROOT / "tests" / "golden" / "nwucla_scores.npz"
 
 def keep(folder: Path) -> None:
     """Add the runs in a folder to the file, in half precision and in the order of the test split."""
-    arrays, paths = dict(np.load(FILE)), sorted(folder.glob("*/seed*/*/test.npz"))
-    if not paths:
-        raise UserError(f"{folder}: holds no <model>/seed<number>/<stream>/test.npz; tools/reproduce.sh makes them")
-    for path in paths:
-        results = read_results(path)
-        seen = np.isin(results.ids, results.data["seen"])
-        arrays |= {"labels": results.labels.astype(np.uint8), "seen": seen}
-        arrays["/".join(path.parts[-4:-1])] = results.probs.astype(np.float16)
+    arrays = dict(np.load(FILE))
+    for model, seeds in find_runs(folder).items():
+        for seed, streams in seeds.items():
+            for stream, path in streams.items():
+                results = read_results(path)
+                seen = np.isin(results.ids, results.data["seen"])
+                arrays |= {"labels": results.labels.astype(np.uint8), "seen": seen}
+                arrays[f"{model}/{seed}/{stream}"] = results.probs.astype(np.float16)
     np.savez_compressed(FILE, **arrays)
 
 
