@@ -15,7 +15,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from results_table import find_runs
 
-from paddleskel.errors import exit_code
+from paddleskel.errors import UserError, exit_code
+from paddleskel.files import make_folder
 from paddleskel.results import Results, read_results
 
 FILE = ROOT / "tests" / "golden" / "nwucla_scores.npz"
@@ -28,8 +29,8 @@ def keep(folder: Path) -> None:
         for seed, streams in seeds.items():
             for stream, path in streams.items():
                 results = read_results(path)
-                seen = np.isin(results.ids, results.data["seen"])
-                arrays |= {"labels": results.labels.astype(np.uint8), "seen": seen}
+                if not np.array_equal(results.labels, arrays["labels"]):
+                    raise UserError(f"{path}: is not of the test split whose scores are kept, or in another order")
                 arrays[f"{model}/{seed}/{stream}"] = results.probs.astype(np.float16)
     np.savez_compressed(FILE, **arrays)
 
@@ -42,7 +43,7 @@ def restore(folder: Path) -> None:
     data = {"seen": [name for name, known in zip(ids, seen) if known]}
     for run, probs in arrays.items():
         path = folder / run / "test.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         stream = run.rsplit("/", 1)[-1]
         Results(ids, labels, None, probs.astype(np.float32), config={"stream": stream}, data=data).save(path)
 

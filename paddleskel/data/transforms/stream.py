@@ -67,8 +67,8 @@ class Stream:
         self.starts = {hops: layout.ancestors(hops) for hops, _ in (STREAMS[name] for name in self.streams) if hops}
 
     def __call__(self, clip: Clip, rng: np.random.RandomState) -> Clip:
-        score = clip.score if self.use_score else None
-        features = [self._compute(clip.keypoint, score, _last_frames(clip), *STREAMS[name]) for name in self.streams]
+        score, last = clip.score if self.use_score else None, _last_frames(clip)
+        features = [self._compute(clip.keypoint, score, last, *STREAMS[name]) for name in self.streams]
         return clip.with_(keypoint=features[0] if len(features) == 1 else np.concatenate(features, axis=-1), score=None)
 
     def _compute(
