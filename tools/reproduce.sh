@@ -14,6 +14,7 @@ cd "$(dirname "$0")/.."
 what=${1:-}
 data=${DATA:-data/nw_ucla.pkl}
 seeds=${SEEDS:-1 2 3}
+first=${seeds%% *}
 streams=${STREAMS:-j b jm bm}
 jobs=${JOBS:-2}
 python=${PYTHON:-python}
@@ -64,15 +65,18 @@ nwucla)
     for seed in $seeds; do
         four "$out/stgcn_plusplus/seed$seed" $configs/stgcn_plusplus/stgcn_plusplus_nwucla.yaml -o "seed=$seed"
     done
-    first=${seeds%% *}
-    four "$out/ctrgcn/seed$first" $configs/ctrgcn/ctrgcn_nwucla.yaml -o "seed=$first"
-    four "$out/dgstgcn/seed$first" $configs/dgstgcn/dgstgcn_nwucla.yaml -o "seed=$first"
+    for network in ctrgcn dgstgcn; do
+        four "$out/$network/seed$first" "$configs/$network/${network}_nwucla.yaml" -o "seed=$first"
+    done
     ;;
 nwucla_shallow)
     config=$configs/stgcn_plusplus/stgcn_plusplus_shallow_nwucla.yaml
     for seed in $seeds; do
         four "$out/stgcn_plusplus/seed$seed" "$config" -o "seed=$seed"
         start "$out/early_fusion/seed$seed/j+b+jm+bm" "$config" -o "seed=$seed" -o stream=j+b+jm+bm
+    done
+    for network in ctrgcn dgstgcn; do
+        four "$out/$network/seed$first" "$configs/$network/${network}_shallow_nwucla.yaml" -o "seed=$first"
     done
     wait_all
     for seed in $seeds; do
@@ -100,10 +104,10 @@ nwucla_lt)
 nwucla_choice)
     # camera 1 trains, camera 2 scores; a row's options, -c of another config among them, change the recipe
     camera2=(-o DATASET.train.match=v01 -o DATASET.valid.split=xview_train -o DATASET.valid.match=v02
-        -o DATASET.test.split=xview_train -o DATASET.test.match=v02 -o "seed=${seeds%% *}")
+        -o DATASET.test.split=xview_train -o DATASET.test.match=v02 -o "seed=$first")
     while read -r name options; do
         # shellcheck disable=SC2086
-        start "$out/$name/seed${seeds%% *}/j" $configs/stgcn_plusplus/stgcn_plusplus_nwucla.yaml "${camera2[@]}" $options
+        start "$out/$name/seed$first/j" $configs/stgcn_plusplus/stgcn_plusplus_nwucla.yaml "${camera2[@]}" $options
     done <tools/reproduce_choice.txt
     ;;
 esac
