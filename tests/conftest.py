@@ -13,8 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / folder) for folder in (".", "tools", "tests", "tests/golden")]
 
+
 REFERENCE = Path(os.environ.get("PADDLESKEL_REFERENCE", ROOT.parent / "shared"))
 TOY_CONFIG = "configs/recognition/stgcn_plusplus/stgcn_plusplus_toy.yaml"
+
+
+def pytest_configure() -> None:
+    """Import paddle with its environment, as the processes that tests start do, before a test module imports it."""
+    from paddleskel.runtime import import_paddle
+
+    import_paddle()
 
 
 @pytest.fixture(scope="session")

@@ -45,14 +45,19 @@ class FiniteGuard:
         self._in_a_row = 0
 
     def failed(
-        self, where: str, inputs: np.ndarray, labels: np.ndarray, ids: list[str], forward: Callable[[], paddle.Tensor]
+        self,
+        where: str,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        ids: list[str],
+        forward: Callable[[], paddle.Tensor] | None,
     ) -> None:
         """Report a step whose loss or gradient is not finite; put the statistics back, or end the run.
 
         Args:
             where: "epoch 2, step 7".
             inputs, labels: the batch of this process. ids: its samples.
-            forward: runs the network on them again.
+            forward: runs the network on them again; None if its parameters have changed since.
 
         Raises:
             UserError: `skip` is off, or nothing but such steps came for a while.
@@ -85,11 +90,13 @@ class FiniteGuard:
         return f"the batch is saved in {path}"
 
 
-def _cause(model: nn.Layer, inputs: np.ndarray, ids: list[str], forward: Callable[[], paddle.Tensor]) -> str:
+def _cause(model: nn.Layer, inputs: np.ndarray, ids: list[str], forward: Callable[[], paddle.Tensor] | None) -> str:
     """Say where the first value that is not finite stands: in the input, a parameter, a layer's output, a gradient.
 
     The network runs in any case: with synchronised BatchNorm it takes all processes.
     """
+    if forward is None:
+        return _bad_input(inputs, ids) or "check_every_step=true names the layer"
     found: list[str] = []
 
     def look(name: str, layer: nn.Layer) -> Callable:
@@ -110,9 +117,8 @@ def _cause(model: nn.Layer, inputs: np.ndarray, ids: list[str], forward: Callabl
     finally:
         for hook in hooks:
             hook.remove()
-    bad = [name for name, sample in zip(ids, inputs) if not np.isfinite(sample).all()]
-    if bad:
-        return f"the input of sample {', '.join(bad[:8])} is not finite"
+    if bad := _bad_input(inputs, ids):
+        return bad
     for name, parameter in model.named_parameters():
         if not parameter.stop_gradient and not _is_finite(parameter):
             return f"the parameter {name} is not finite"
@@ -124,6 +130,11 @@ def _cause(model: nn.Layer, inputs: np.ndarray, ids: list[str], forward: Callabl
     if gradients:
         return f"every layer's output is finite, the gradient is not from {gradients[-1]} backwards"
     return "all values are finite" if distributed.world_size() > 1 else "the loss is not finite"
+
+
+def _bad_input(inputs: np.ndarray, ids: list[str]) -> str | None:
+    bad = [name for name, sample in zip(ids, inputs) if not np.isfinite(sample).all()]
+    return f"the input of sample {', '.join(bad[:8])} is not finite" if bad else None
 
 
 def _is_finite(tensor: paddle.Tensor) -> bool:

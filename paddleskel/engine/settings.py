@@ -212,6 +212,8 @@ class Settings:
     save_minutes: save the state of the run so often within an epoch too; null: only at its end.
     on_save_error: what a full disk or a lost folder does, "continue" (try again with the next save) or "stop".
     on_nonfinite: what a loss or gradient that is NaN or infinite does, "stop" or "skip" the step.
+    check_every_step: look at a step's loss and gradients before it changes the parameters, which waits for the device;
+        without it they are looked at once a `log_interval`. Default: on a CPU, and where steps are skipped.
     early_stop: end after so many epochs without a better validation score.
     preempt_file: end, with the state saved, as soon as this file exists.
     overfit_one_batch: train on the first batch alone, max_iters (or 100) steps an epoch.
@@ -237,6 +239,7 @@ class Settings:
     save_minutes: float | None = 10.0
     on_save_error: Literal["continue", "stop"] = "continue"
     on_nonfinite: Literal["stop", "skip"] = "stop"
+    check_every_step: bool | None = None
     early_stop: int | None = None
     preempt_file: str | None = None
     overfit_one_batch: bool = False
@@ -250,6 +253,8 @@ class Settings:
         for key in ("epochs", "log_interval", "save_interval", "val_interval", "max_iters", "keep", "early_stop"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 raise ValueError(f"{key}: must be at least 1, not {getattr(self, key)}")
+        if self.on_nonfinite == "skip" and self.check_every_step is False:
+            raise ValueError("check_every_step: only a step that is looked at can be skipped; leave this out")
         if self.save_minutes is not None and self.save_minutes < 0:
             raise ValueError(f"save_minutes: must not be negative, not {self.save_minutes}")
         if self.num_classes < 2:

@@ -94,6 +94,20 @@ def test_two_processes_score_as_one_does(train, options, pair):
     assert records(folder)[-1]["val_top1"] == np.mean(theirs["probs"].argmax(1) == theirs["labels"])
 
 
+def test_two_processes_read_their_steps_together(options, pair, tmp_path):
+    process = start(
+        "tools/dist_train.sh", tmp_path, TOY_CONFIG, 2, *options, "-o", f"output_dir={tmp_path}",
+        "-o", "DATASET.batch_size=8", "-o", "sync_bn=true", "-o", "check_every_step=false", "-o", "log_interval=4",
+    )  # fmt: skip
+    out = finish(process)
+    assert process.returncode == 0, out
+    assert len(losses(tmp_path)) == 4
+    for ours, theirs in zip(records(tmp_path), records(pair[0])):
+        assert ours["train_loss"] == theirs["train_loss"]
+    ours, theirs = (read_checkpoint(folder / f"{NAME}_last.pdparams").state for folder in (tmp_path, pair[0]))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
 def process_of(launcher, rank):
     """The id of a launched process."""
     for entry in Path("/proc").glob("[0-9]*"):

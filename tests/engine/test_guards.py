@@ -11,7 +11,9 @@ import pytest
 from paddleskel.data.dataset import SkeletonDataset
 from paddleskel.data.loader import Loader
 from paddleskel.data.sampler import BatchSampler
+from paddleskel.engine import epoch
 from paddleskel.engine.guards import MemoryWatch, memory_in_use, stuck_warning
+from paddleskel.engine.log import read_records
 from paddleskel.errors import UserError
 from paddleskel.models.checkpoint import read_checkpoint
 
@@ -81,6 +83,49 @@ def test_the_first_layer_is_named(train, monkeypatch):
     assert re.search(
         r"the first layer whose output is not finite is backbone\.blocks\.0\.\S+ \(BatchNorm2D\)", result.err
     )
+
+
+def test_steps_that_are_read_together_are_the_same_steps(train, monkeypatch):
+    real, sizes = epoch.Steps.read, []
+
+    def read(self):
+        sizes.append(len(self.waiting))
+        return real(self)
+
+    options = ("-o", "DATASET.batch_size=8", "-o", "OPTIMIZER.accumulate=2", "-o", "log_interval=3")
+    _, each = train("each", *options)
+    monkeypatch.setattr(epoch.Steps, "read", read)
+    _, together = train("together", *options, "-o", "check_every_step=false")
+    assert sizes == [1, 3, 3, 2] * 2  # nine steps an epoch, read where a line is written
+    assert same(weights(each), weights(together))
+    numbers = [
+        [{key: value for key, value in record.items() if key in ("lr", "train_loss", "train_top1")} for record in found]
+        for found in (read_records(folder / "metrics.jsonl") for folder in (each, together))
+    ]
+    assert numbers[0] == numbers[1]
+
+
+def test_a_bad_sample_is_named_when_steps_are_read_together(train, bad_sample):
+    _, folder = train("each", code=2)
+    result, late = train("late", "-o", "check_every_step=false", "-o", "log_interval=1000", code=2)
+    saved, found = ([path.name for path in run.glob("nonfinite*")] for run in (folder, late))
+    assert len(saved) == 1
+    assert found == saved
+    assert "the input of sample" in result.err
+    assert all(np.isfinite(array).all() for array in weights(late).values())
+    assert same(weights(folder), weights(late))
+
+
+def test_a_step_that_is_not_looked_at_cannot_be_skipped(train):
+    result, _ = train("run", "-o", "on_nonfinite=skip", "-o", "check_every_step=false", code=2)
+    assert "check_every_step: only a step that is looked at can be skipped" in result.err
+
+
+def test_a_run_that_diverges_is_told_how_to_find_the_layer(train):
+    options = ("-o", "OPTIMIZER.learning_rate.value=1e30", "-o", "check_every_step=false")
+    result, folder = train("run", *options, code=2)
+    assert "check_every_step=true names the layer" in result.err
+    assert not list(folder.glob("*_last.*"))
 
 
 # ---- data workers ----
