@@ -102,6 +102,12 @@ class Steps:
         self.waiting: list[Step] = []
         self.stops = self.saves = False
 
+    def are_due(self) -> bool:
+        """Whether to read now, whatever the log wants."""
+        run = self.run
+        asked = distributed.world_size() == 1 and (bool(run.stop) or run.saver.is_due())
+        return asked or run.checks_every_step
+
     def read(self) -> list[Sums]:
         """Take the steps that wait; add those that are finite to the epoch's sums.
 
@@ -173,7 +179,7 @@ def train_epoch(run: Run, on_step: Callable[[], None] | None = None) -> dict[str
         values = _values(logits, labels, loss, top, counted, run.guard.probe() if checked else None)
         steps.waiting.append(Step(step, values, inputs, labels, positions))
         samples, shown = 0, None
-        if run.checks_every_step or bar.wants_values(step):
+        if steps.are_due() or bar.wants_values(step):
             read = steps.read()
             samples, last = int(sum(one.samples for one in read)), read[-1]
             group_is_good = group_is_good and last.finite
