@@ -7,6 +7,8 @@ from conftest import ROOT
 
 MODELS = {
     "stgcn_plusplus": "ST-GCN++, six blocks",
+    "dgstgcn": "DG-STGCN, six blocks",
+    "dgstgcn_48": "DG-STGCN, six blocks, 48 epochs",
     "early_fusion": "ST-GCN++, six blocks, streams as one input",
     "distilled": "ST-GCN++, six blocks, distilled from the four",
 }

@@ -17,6 +17,8 @@ MODELS = {  # colour and name; other logs are left out
     "long_unaligned_stgcn_plusplus": ("C5", "ST-GCN++, longer, unaligned"),
     "ctrgcn": ("C2", "CTR-GCN"),
     "dgstgcn": ("C3", "DG-STGCN"),
+    "shallow_dgstgcn": ("C6", "DG-STGCN, six blocks"),
+    "shallow_dgstgcn_48": ("C8", "DG-STGCN, six blocks, 48 epochs"),
 }
 STYLES = {"j": "-", "b": "--", "jm": ":", "bm": "-.", "j+b+jm+bm": (0, (5, 1, 1, 1, 1, 1))}
 END = re.compile(r"END epoch:(\d+)\s+train loss_avg: ([\d.]+) top1_avg: ([\d.]+)")
