@@ -8,6 +8,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.lines import Line2D
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {  # colour and name; other logs are left out
@@ -35,15 +36,17 @@ def main(folder: Path, picture: Path) -> None:
         model, stream = log.stem.removeprefix("nwucla_").split("_seed1_")
         if model not in MODELS:
             continue
-        found, (colour, name) = epochs(log), MODELS[model]
+        found = epochs(log)
         for axis, column in zip(axes, (1, 2)):
             points = zip(*[(row[0], row[column]) for row in found])
-            axis.plot(*points, color=colour, linestyle=STYLES[stream], label=f"{name}, {stream}")
+            axis.plot(*points, color=MODELS[model][0], linestyle=STYLES[stream])
     axes[0].set(xlabel="epoch (of 5 passes)", ylabel="training loss")
     axes[1].set(xlabel="epoch (of 5 passes)", ylabel="training top-1")
     for axis in axes:
         axis.grid(alpha=0.3)
-    figure.legend(*axes[0].get_legend_handles_labels(), fontsize="small", loc="outside right center")
+    keys = [Line2D([], [], color=colour, label=name) for colour, name in MODELS.values()]
+    keys += [Line2D([], [], color="gray", linestyle=style, label=stream) for stream, style in STYLES.items()]
+    figure.legend(handles=keys, fontsize="small", loc="outside right center")
     figure.savefig(picture, dpi=110)
 
 
