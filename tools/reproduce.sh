@@ -2,7 +2,7 @@
 # Repeat the results of docs/results.md: tools/reproduce.sh nwucla | nwucla_shallow | nwucla_long | nwucla_lt | nwucla_choice
 #
 #   nwucla         every stream and seed of ST-GCN++, one seed of CTR-GCN and DG-STGCN, the fusions
-#   nwucla_shallow the same of ST-GCN++ six blocks deep, one network on all streams, each stream learning from the four
+#   nwucla_shallow the same of networks six blocks deep; of ST-GCN++ one on all streams, and each learning from the four
 #   nwucla_long    every stream and seed of ST-GCN++ by the longer recipe
 #   nwucla_lt      long-tailed NW-UCLA: plain training against a class-balanced sampler, three seeds
 #   nwucla_choice  the runs on camera 1, validated on camera 2, by which the recipe was chosen

@@ -105,8 +105,7 @@ class Steps:
     def are_due(self) -> bool:
         """Whether to read now, whatever the log wants."""
         run = self.run
-        asked = distributed.world_size() == 1 and (bool(run.stop) or run.saver.is_due())
-        return asked or run.checks_every_step
+        return run.checks_every_step or (distributed.world_size() == 1 and (bool(run.stop) or run.saver.is_due()))
 
     def read(self) -> list[Sums]:
         """Take the steps that wait; add those that are finite to the epoch's sums.

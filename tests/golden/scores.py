@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 from results_table import find_runs
 
 from paddleskel.errors import UserError, exit_code
-from paddleskel.files import make_folder
+from paddleskel.files import atomic_file, make_folder
 from paddleskel.results import Results, read_results
 
 FILE = ROOT / "tests" / "golden" / "nwucla_scores.npz"
@@ -32,7 +32,8 @@ def keep(folder: Path) -> None:
                 if not np.array_equal(results.labels, arrays["labels"]):
                     raise UserError(f"{path}: is not of the test split whose scores are kept, or in another order")
                 arrays[f"{model}/{seed}/{stream}"] = results.probs.astype(np.float16)
-    np.savez_compressed(FILE, **arrays)
+    with atomic_file(FILE) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def restore(folder: Path) -> None:
