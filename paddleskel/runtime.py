@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # <malloc.h>
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # <malloc.h>
 _THREAD_WARNING = ("OMP_NUM_THREADS set to", "PLEASE USE OMP_NUM_THREADS WISELY")
 
 
@@ -55,6 +55,12 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cpu_threads() -> int:
+    """Return the number of threads a kernel may use: OMP_NUM_THREADS, or else every core of this process."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else available_cores()
+
+
 def prepare_environment() -> None:
     """Set the environment paddle reads on import. Does nothing once paddle is loaded, and never over a user's value."""
     if "paddle" in sys.modules:
@@ -76,14 +82,15 @@ def keep_freed_memory() -> None:
     """Tell glibc to keep large blocks it is given back, instead of returning them to the system.
 
     By default every tensor above 32 MiB is unmapped when freed and faulted in again, page by page, when the next one is
-    made; that costs several times the arithmetic of a memory-bound layer. Set PADDLESKEL_KEEP_MEMORY=0 to leave glibc
-    alone.
+    made; that costs several times the arithmetic of a memory-bound layer. All threads share what is kept. Set
+    PADDLESKEL_KEEP_MEMORY=0 to leave glibc alone.
     """
     if os.environ.get("PADDLESKEL_KEEP_MEMORY", "1") == "0" or platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def import_paddle(tuned: bool = True) -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from paddleskel.runtime import available_cores, has_bfloat16, mkl_cpu_type
+from paddleskel.runtime import available_cores, cpu_threads, has_bfloat16, mkl_cpu_type
 
 
 def cpuinfo(vendor, flags):
@@ -66,6 +66,14 @@ def test_threads_are_shared_among_local_processes():
     code = "import os; os.environ.pop('OMP_NUM_THREADS', None); import paddleskel; print(os.environ['OMP_NUM_THREADS'])"
     out, _ = python(code, PADDLE_LOCAL_SIZE=str(available_cores()))
     assert out.strip() == "1"
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"), [("3", 3), ("3,2", 3), (" 4 ", 4), ("", None), ("0", None), ("many", None)]
+)
+def test_the_number_of_threads_is_the_users_or_all_cores(monkeypatch, said, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert cpu_threads() == (threads or available_cores())
 
 
 def test_data_and_skeleton_never_import_paddle():

@@ -19,7 +19,7 @@ def lead(name: str, processes: int) -> None:
 
     They divide this process's threads, and end with it.
     """
-    threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or runtime.available_cores()) // processes)
+    threads = max(1, runtime.cpu_threads() // processes)
     master, *places = _free_places(1 + processes)
     shared = {
         "PADDLE_TRAINERS_NUM": str(processes),

@@ -130,6 +130,7 @@ def network_step(subject: Subject) -> Step:
 
     from paddleskel.engine import distributed
     from paddleskel.engine.optim import build_optimizer
+    from paddleskel.engine.pieces import in_pieces
 
     distributed.start()
     model, shape = _network(subject._replace(batch=subject.batch // subject.processes))
@@ -144,12 +145,18 @@ def network_step(subject: Subject) -> Step:
         optimizer.step()
         optimizer.clear_grad()
 
-    def evaluate() -> None:
-        with paddle.no_grad():
-            model(inputs).numpy()
+    model.train()
+    if subject.kind == "train":
+        return train
+    model.eval()
+    kept = contextlib.ExitStack()
+    forward = kept.enter_context(in_pieces(model))
 
-    model.train() if subject.kind == "train" else model.eval()
-    return train if subject.kind == "train" else evaluate
+    def evaluate(_keep=kept) -> None:
+        with paddle.no_grad():
+            forward(inputs).numpy()
+
+    return evaluate
 
 
 def clips_step(subject: Subject) -> Step:
@@ -160,6 +167,7 @@ def clips_step(subject: Subject) -> Step:
     from paddleskel.data.transforms import build_pipeline
     from paddleskel.deploy.engines import EngineOptions
     from paddleskel.deploy.standin import on_engine
+    from paddleskel.engine.pieces import in_pieces
     from paddleskel.skeleton.layout import load_layout
 
     model, shape = _network(subject)
@@ -175,10 +183,11 @@ def clips_step(subject: Subject) -> Step:
     clip = Clip(points, score, image_size=None if three else (4, 4))
     together = subject.kind == "test"
     pipeline = build_pipeline(specs, layout, "j", num_clips=subject.batch if together else 1)
-    kept, forward = contextlib.ExitStack(), model
+    kept, way = contextlib.ExitStack(), in_pieces(model)
     if subject.engine:
-        options = EngineOptions(threads=int(os.environ["OMP_NUM_THREADS"]), precision=subject.precision)
-        forward = kept.enter_context(on_engine(model, shape[1:], subject.classes, subject.engine, options))
+        options = EngineOptions(threads=runtime.cpu_threads(), precision=subject.precision)
+        way = on_engine(model, shape[1:], subject.classes, subject.engine, options)
+    forward = kept.enter_context(way)
 
     def step(_keep=kept) -> None:
         for _ in range(1 if together else subject.batch):
@@ -203,7 +212,7 @@ def engine_step(subject: Subject) -> Step:
     if "onnx" in engine.formats:
         written = write_onnx(written, Path(folder.name), {}, 13, "logits")
     files = [Path(folder.name) / name for name in written.files]
-    run = engine.make(files, EngineOptions(threads=int(os.environ["OMP_NUM_THREADS"]), precision=subject.precision))
+    run = engine.make(files, EngineOptions(threads=runtime.cpu_threads(), precision=subject.precision))
     inputs = np.random.RandomState(0).randn(*shape).astype(np.float32)
 
     def step(_keep=folder) -> None:

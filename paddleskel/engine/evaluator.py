@@ -1,5 +1,6 @@
 """Score every sample of a split."""
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from paddleskel.engine import distributed
 from paddleskel.engine.build import Data
 from paddleskel.engine.log import EpochProgress, Log
 from paddleskel.engine.mixed import autocast
+from paddleskel.engine.pieces import in_pieces
 from paddleskel.engine.settings import Settings
 from paddleskel.metrics import cross_entropy, softmax, top_k_accuracy
 from paddleskel.results import Results
@@ -40,15 +42,14 @@ def evaluate(
 
     Args:
         on_batch: called after each batch with its number, the number of batches, its logits and its labels.
-        forward: what computes the scores of clips (N, M, T, V, C); default: the network.
+        forward: what computes the scores of clips (N, M, T, V, C); default: the network, on all cores (`in_pieces`).
     """
-    forward = forward or model
     was_training = model.training
     model.eval()
     distributed.meet("evaluation")
     distributed.share_statistics(model)
     batches = []
-    with paddle.no_grad():
+    with paddle.no_grad(), contextlib.nullcontext(forward) if forward else in_pieces(model) as forward:
         for number, (inputs, labels, positions) in enumerate(loader):
             with autocast(settings):
                 scores = forward(paddle.to_tensor(inputs).flatten(0, 1))

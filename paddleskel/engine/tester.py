@@ -89,7 +89,7 @@ def run_test(
 
     log.line(f"testing {weights} on {len(loader.dataset)} samples, {settings.DATASET.test.num_clips} clips each")
     shape = list(loader.dataset[0][0].shape[1:]) if stand_in else []
-    with stand_in(model, shape, settings.num_classes) if stand_in else contextlib.nullcontext(model) as forward:
+    with stand_in(model, shape, settings.num_classes) if stand_in else contextlib.nullcontext() as forward:
         scored = evaluate(model, loader, settings, data.class_names(), report, forward)
     results = replace(
         scored,

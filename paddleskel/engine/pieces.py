@@ -1,0 +1,62 @@
+"""A batch through a network in pieces, at the same time on all cores of a CPU.
+
+Many of Paddle's CPU kernels use one thread, whatever their number: BatchNorms, activations, concatenations. Pieces of a
+batch, each computed by one thread, keep all cores busy. For evaluation alone, where the scores of a clip do not depend
+on the other clips of its batch.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import paddle
+from paddle import nn
+from paddle.base import core
+
+from paddleskel.engine.mixed import has_gpu
+from paddleskel.runtime import cpu_threads
+
+_PIECES = 4  # at least, so that one, two and four threads compute the same pieces, to the bit
+_POINTS = 16_384  # joints x frames x persons of a piece, at most: larger ones leave the cache
+
+
+@contextlib.contextmanager
+def in_pieces(network: nn.Layer) -> Iterator[Callable[[paddle.Tensor], paddle.Tensor]]:
+    """Yield what computes the scores of clips, (N, M, T, V, C) -> (N, num_classes); to be called without gradients.
+
+    On a GPU that is the network itself.
+    """
+    if has_gpu():
+        yield network
+        return
+    threads = cpu_threads()
+    with ThreadPoolExecutor(threads, "piece", _start_thread) as pool:
+
+        def forward(clips: paddle.Tensor) -> paddle.Tensor:
+            pieces = split(clips, threads)
+            if len(pieces) == 1:
+                return network(clips)
+            core.set_num_threads(1)
+            try:
+                return paddle.concat(list(pool.map(network, pieces)))
+            finally:
+                core.set_num_threads(threads)
+
+        yield forward
+
+
+def split(clips: paddle.Tensor, threads: int) -> list[paddle.Tensor]:
+    """(N, M, T, V, C) -> pieces that differ by one clip at most."""
+    count, points = len(clips), clips[0].size // clips.shape[-1]
+    most = max(1, _POINTS // points)  # clips of a piece
+    least = max(_PIECES, threads)  # pieces
+    pieces = min(count, -(-count // (most * least)) * least)
+    sizes = [count // pieces + (i < count % pieces) for i in range(pieces)]
+    return paddle.split(clips, sizes) if pieces > 1 else [clips]
+
+
+def _start_thread() -> None:
+    """Settings of paddle that a thread has for itself."""
+    core.set_num_threads(1)
+    paddle.set_device("cpu")
+    paddle.set_grad_enabled(False)
