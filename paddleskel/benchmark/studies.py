@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from paddleskel import runtime
 from paddleskel.benchmark.rounds import ROOT, Worker, run_rounds
 from paddleskel.benchmark.subjects import Subject
 from paddleskel.errors import UserError
@@ -59,8 +61,10 @@ def startup(rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def _run(command: Sequence[str], threads: int) -> None:
+    """Run a command of the project with so many threads, whatever this process was given."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise UserError(f"{' '.join(map(str, command))}: {done.stderr.strip().splitlines()[-1]}")
 
@@ -110,10 +114,12 @@ def processes(counts: Sequence[int], rounds: int, steps: int = 20, channels: int
 
     Returns {"size", "seconds", "clips_per_second"} for each number; seconds are those of a step of 16 clips in all.
     """
+    threads = runtime.cpu_threads()
     speeds: dict[int, list[float]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder:
         toy = Path(folder) / "toy.pkl"
-        _run([sys.executable, "tools/prepare_data.py", "toy", "--subjects", "12", "--repeats", "3", "--out", str(toy)])
+        make = ["tools/prepare_data.py", "toy", "--subjects", "12", "--repeats", "3", "--out", str(toy)]
+        _run([sys.executable, *make], threads)
         for turn in range(rounds):
             for count in counts:
                 output = Path(folder, f"{turn}-{count}")
@@ -122,7 +128,7 @@ def processes(counts: Sequence[int], rounds: int, steps: int = 20, channels: int
                 options += [f"max_iters={steps}", "log_interval=1000", f"MODEL.backbone.base_channels={channels}"]
                 launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(count)] if count > 1 else []
                 words = [word for option in options for word in ("-o", option)]
-                _run([sys.executable, *launch, "main.py", "-c", CONFIG, *words])
+                _run([sys.executable, *launch, "main.py", "-c", CONFIG, *words], max(1, threads // count))
                 record = json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
                 speeds[count].append(record["clips_per_second"])
     medians = {count: statistics.median(found) for count, found in speeds.items()}

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -169,6 +170,23 @@ def test_scaling_counts_processes_and_draws(run, tmp_path, monkeypatch):
     pixels = imread(tmp_path / "scaling.png")
     assert pixels.shape[1] > pixels.shape[0]
     assert pixels[..., :3].min() < 0.3
+
+
+def test_processes_divide_the_threads(monkeypatch):
+    ran = []
+
+    def record(command, threads):
+        ran.append(("launch" in " ".join(map(str, command)), threads))
+        outputs = [word.removeprefix("output_dir=") for word in command if str(word).startswith("output_dir=")]
+        for output in map(Path, outputs):
+            output.mkdir(parents=True)
+            (output / "metrics.jsonl").write_text(json.dumps({"clips_per_second": 10.0 * threads}) + "\n")
+
+    monkeypatch.setattr(studies, "_run", record)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    rows = studies.processes((1, 2, 8), rounds=1)
+    assert ran == [(False, 4), (False, 4), (True, 2), (True, 1)]  # the data, then the trainings
+    assert [(row["size"], row["clips_per_second"]) for row in rows] == [(1, 40), (2, 20), (8, 10)]
 
 
 def test_startup_is_measured_on_the_commands_themselves(run):

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from paddleskel.engine import start
 from paddleskel.engine.mixed import has_gpu
 from paddleskel.models.checkpoint import read_checkpoint
 
@@ -134,6 +135,21 @@ def test_learning_rate_scales_with_the_batch(train):
     result, _ = train("scaled", *half, "--auto-scale-lr")
     assert "learning rate scaled by 8/16 = 0.5" in result.out
     assert "lr: 0.050000" in result.out
+
+
+@pytest.mark.parametrize(
+    ("batch", "cores", "processes"),
+    [(16, 1, None), (16, 2, 2), (16, 4, 2), (64, 4, 4), (15, 2, None), (48, 8, 6), (8, 2, None)],
+)
+def test_processes_share_a_batch_evenly_and_not_thinly(batch, cores, processes):
+    assert start.processes_that_pay(batch, cores) == processes
+
+
+def test_a_run_with_several_cores_hears_of_processes(train, monkeypatch):
+    monkeypatch.setattr(start, "cpu_threads", lambda: 2)
+    hint = "tools/dist_train.sh CONFIG 2 -o DATASET.batch_size=12"
+    assert has_gpu() or hint in train("even", "-o", "DATASET.batch_size=24")[0].out
+    assert "dist_train.sh" not in train("small", "-o", "DATASET.batch_size=8")[0].out
 
 
 def test_options_of_training(train):
