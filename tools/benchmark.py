@@ -75,8 +75,7 @@ def workers(name: str, flags: argparse.Namespace) -> list[tuple[str, Worker]]:
     """This project's step, and those to compare it with."""
     found = [("paddleskel", Worker(OURS, name, flags.threads))]
     if flags.stock:
-        plain = {"MKL_DEBUG_CPU_TYPE": None}
-        found.append(("stock Paddle", Worker(OURS, f"stock:{name}", flags.threads, environment=plain)))
+        found.append(("stock Paddle", Worker(OURS, f"stock:{name}", flags.threads)))
     if flags.peer:
         found.append(("peer", Worker(flags.peer, name, flags.threads, python=flags.peer_python)))
     return found

@@ -21,7 +21,6 @@ class Worker:
         module: importable name or .py file with `build(name)`. name: what to build.
         threads: CPU threads, and as many cores to run on.
         python: the interpreter; the peer's may differ from this one.
-        environment: variables to set (None: to unset) for the process.
     """
 
     def __init__(
@@ -30,13 +29,9 @@ class Worker:
         name: str,
         threads: int,
         python: str = sys.executable,
-        environment: dict[str, str | None] | None = None,
     ):
         variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), variables.get("PYTHONPATH", "")])
-        variables.update({key: value for key, value in (environment or {}).items() if value is not None})
-        for key in [key for key, value in (environment or {}).items() if value is None]:
-            variables.pop(key, None)
         command = [python, str(Path(__file__).with_name("worker.py")), module, name]
         self.module, self.name = module, name
         self._process = subprocess.Popen(

@@ -72,6 +72,8 @@ def build(name: str) -> Step:
             raise UserError(f"{name}: {subject.processes} processes cannot share {subject.batch} clips evenly")
         if subject.processes > 1:
             lead(name, subject.processes)
+    if stock:
+        os.environ.pop("MKL_DEBUG_CPU_TYPE", None)  # set when paddleskel was imported
     runtime.import_paddle(tuned=not stock)
     runtime.select_device()
     kind = name.split("/")[0]

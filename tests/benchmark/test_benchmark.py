@@ -2,7 +2,10 @@
 
 import functools
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -170,6 +173,15 @@ def test_scaling_counts_processes_and_draws(run, tmp_path, monkeypatch):
     pixels = imread(tmp_path / "scaling.png")
     assert pixels.shape[1] > pixels.shape[0]
     assert pixels[..., :3].min() < 0.3
+
+
+@pytest.mark.parametrize(("step", "told"), [("matmul/8", "7"), ("stock:matmul/8", "None")])
+def test_stock_paddle_is_not_told_of_the_processor(step, told):
+    code = "import os; from paddleskel.benchmark.subjects import build; "
+    code += f"build({step!r})(); print(os.environ.get('MKL_DEBUG_CPU_TYPE'))"
+    environment = {**os.environ, "MKL_DEBUG_CPU_TYPE": "7"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == told, done.stderr
 
 
 def test_processes_divide_the_threads(monkeypatch):
