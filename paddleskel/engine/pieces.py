@@ -30,19 +30,22 @@ def in_pieces(network: nn.Layer) -> Iterator[Callable[[paddle.Tensor], paddle.Te
         yield network
         return
     threads = cpu_threads()
-    with ThreadPoolExecutor(threads, "piece", _start_thread) as pool:
 
-        def forward(clips: paddle.Tensor) -> paddle.Tensor:
-            pieces = split(clips, threads)
-            if len(pieces) == 1:
-                return network(clips)
-            core.set_num_threads(1)
-            try:
-                return paddle.concat(list(pool.map(network, pieces)))
-            finally:
-                core.set_num_threads(threads)
+    def forward(clips: paddle.Tensor) -> paddle.Tensor:
+        pieces = split(clips, threads)
+        if len(pieces) == 1:
+            return network(clips)
+        core.set_num_threads(1)
+        try:
+            return paddle.concat(list(pool.map(network, pieces)))
+        finally:
+            core.set_num_threads(threads)
 
-        yield forward
+    try:
+        with ThreadPoolExecutor(threads, "piece", _start_thread) as pool:
+            yield forward
+    finally:
+        core.set_num_threads(threads)  # again: a thread may have started late
 
 
 def split(clips: paddle.Tensor, threads: int) -> list[paddle.Tensor]:

@@ -1,6 +1,7 @@
 """Evaluation in pieces, on all cores: the network's scores, whatever the number of threads."""
 
 import threading
+import time
 
 import numpy as np
 import paddle
@@ -80,6 +81,23 @@ def test_several_threads_compute_and_none_makes_a_gradient(scores):
     assert scores(Network(), paddle.rand([8, 1, 4, 17, 3]), 2).shape == (8, 3)
     assert list(seen.values()) == [True, True]
     assert paddle.is_grad_enabled()
+
+
+def test_a_thread_that_starts_late_leaves_kernels_their_threads(monkeypatch):
+    counts, first = [], threading.Lock()
+
+    def start_late():
+        if not first.acquire(blocking=False):  # all but one, which computes everything meanwhile
+            time.sleep(0.5)
+        counts.append(1)
+
+    monkeypatch.setattr(pieces, "cpu_threads", lambda: 8)
+    monkeypatch.setattr(pieces, "_start_thread", start_late)
+    monkeypatch.setattr(pieces.core, "set_num_threads", counts.append)
+    with in_pieces(lambda clips: clips.mean(axis=[1, 2, 3])) as forward:
+        forward(paddle.rand([8, 1, 4, 17, 3]))
+    assert counts.count(1) > 2  # threads, and the batch
+    assert counts[-1] == 8
 
 
 def test_a_failure_in_a_piece_is_the_batchs(monkeypatch):
