@@ -61,8 +61,9 @@ def startup(rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def _run(command: Sequence[str], threads: int) -> None:
-    """Run a command of the project with so many threads, whatever this process was given."""
+def _run(command: Sequence[str], threads: int | None = None) -> None:
+    """Run a command of the project. threads: default: as many as this process was given."""
+    threads = threads or runtime.cpu_threads()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -119,7 +120,7 @@ def processes(counts: Sequence[int], rounds: int, steps: int = 20, channels: int
     with tempfile.TemporaryDirectory() as folder:
         toy = Path(folder) / "toy.pkl"
         make = ["tools/prepare_data.py", "toy", "--subjects", "12", "--repeats", "3", "--out", str(toy)]
-        _run([sys.executable, *make], threads)
+        _run([sys.executable, *make])
         for turn in range(rounds):
             for count in counts:
                 output = Path(folder, f"{turn}-{count}")

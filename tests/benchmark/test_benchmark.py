@@ -187,7 +187,7 @@ def test_stock_paddle_is_not_told_of_the_processor(step, told):
 def test_processes_divide_the_threads(monkeypatch):
     ran = []
 
-    def record(command, threads):
+    def record(command, threads=None):
         ran.append(("launch" in " ".join(map(str, command)), threads))
         outputs = [word.removeprefix("output_dir=") for word in command if str(word).startswith("output_dir=")]
         for output in map(Path, outputs):
@@ -197,7 +197,7 @@ def test_processes_divide_the_threads(monkeypatch):
     monkeypatch.setattr(studies, "_run", record)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     rows = studies.processes((1, 2, 8), rounds=1)
-    assert ran == [(False, 4), (False, 4), (True, 2), (True, 1)]  # the data, then the trainings
+    assert ran == [(False, None), (False, 4), (True, 2), (True, 1)]  # the data, then the trainings
     assert [(row["size"], row["clips_per_second"]) for row in rows] == [(1, 40), (2, 20), (8, 10)]
 
 
