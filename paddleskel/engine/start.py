@@ -60,7 +60,8 @@ def announce(log: Log, settings: Settings, config: dict, model: nn.Layer, sample
     )
     for line in precision_notes(settings):
         log.line(line)
-    if processes == 1 and not has_gpu() and (sharing := processes_that_pay(settings.DATASET.batch_size, cpu_threads())):
+    sharing = processes_that_pay(settings.DATASET.batch_size, cpu_threads())
+    if sharing and processes == 1 and not has_gpu() and not settings.MODEL.recompute:
         log.line(
             f"note: {sharing} processes that share the cores and the batch usually train 1.2 to 1.6 times as fast: "
             f"tools/dist_train.sh CONFIG {sharing} -o DATASET.batch_size={settings.DATASET.batch_size // sharing} "

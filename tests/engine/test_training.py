@@ -150,6 +150,7 @@ def test_a_run_with_several_cores_hears_of_processes(train, monkeypatch):
     hint = "tools/dist_train.sh CONFIG 2 -o DATASET.batch_size=12"
     assert has_gpu() or hint in train("even", "-o", "DATASET.batch_size=24")[0].out
     assert "dist_train.sh" not in train("small", "-o", "DATASET.batch_size=8")[0].out
+    assert "dist_train.sh" not in train("alone", "-o", "DATASET.batch_size=24", "-o", "MODEL.recompute=true")[0].out
 
 
 def test_options_of_training(train):
