@@ -16,8 +16,12 @@ from paddle.base import core
 from paddleskel.engine.mixed import has_gpu
 from paddleskel.runtime import cpu_threads
 
-_PIECES = 4  # at least, so that one, two and four threads compute the same pieces, to the bit
-_POINTS = 16_384  # joints x frames x persons of a piece, at most: larger ones leave the cache
+_PIECES = (
+    4  # at least in a batch that is large enough, so that one, two and four threads compute the same pieces, to the bit
+)
+# joints x frames x persons of a piece: of smaller ones Python takes too large a part, larger ones leave the cache
+_LEAST_POINTS, _MOST_POINTS = 6_000, 16_384
+_SMALL = 300_000  # parameters of a network whose batches stay whole, as its pieces would be too quick
 
 
 @contextlib.contextmanager
@@ -30,9 +34,10 @@ def in_pieces(network: nn.Layer) -> Iterator[Callable[[paddle.Tensor], paddle.Te
         yield network
         return
     threads = cpu_threads()
+    small = sum(parameter.size for parameter in network.parameters()) < _SMALL
 
     def forward(clips: paddle.Tensor) -> paddle.Tensor:
-        pieces = split(clips, threads)
+        pieces = [clips] if small else split(clips, threads)
         if len(pieces) == 1:
             return network(clips)
         core.set_num_threads(1)
@@ -49,11 +54,11 @@ def in_pieces(network: nn.Layer) -> Iterator[Callable[[paddle.Tensor], paddle.Te
 
 
 def split(clips: paddle.Tensor, threads: int) -> list[paddle.Tensor]:
-    """(N, M, T, V, C) -> pieces that differ by one clip at most."""
+    """(N, M, T, V, C) -> pieces that differ by one clip at most; the batch itself if it is too small."""
     count, points = len(clips), clips[0].size // clips.shape[-1]
-    most = max(1, _POINTS // points)  # clips of a piece
+    most = max(1, _MOST_POINTS // points)  # clips of a piece
     least = max(_PIECES, threads)  # pieces
-    pieces = min(count, -(-count // (most * least)) * least)
+    pieces = min(count, -(-count // (most * least)) * least, max(1, count * points // _LEAST_POINTS))
     sizes = [count // pieces + (i < count % pieces) for i in range(pieces)]
     return paddle.split(clips, sizes) if pieces > 1 else [clips]
 

@@ -15,8 +15,26 @@ from paddleskel.skeleton.layout import load_layout
 NETWORKS = ["STGCN", "STGCNPlusPlus", "AGCN", "AAGCN", "CTRGCN", "DGSTGCN", "MSG3D"]
 
 
+class Mean(paddle.nn.Layer):
+    """The smallest network: (N, M, T, V, C) -> (N, C)."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = self.create_parameter([1])
+
+    def forward(self, clips):
+        return clips.mean(axis=[1, 2, 3]) * self.factor
+
+
 @pytest.fixture
-def scores(monkeypatch):
+def small_pieces(monkeypatch):
+    """Let pieces of tiny networks pay."""
+    monkeypatch.setattr(pieces, "_SMALL", 0)
+    monkeypatch.setattr(pieces, "_LEAST_POINTS", 1)
+
+
+@pytest.fixture
+def scores(monkeypatch, small_pieces):
     """Scores of clips with so many threads."""
 
     def compute(network, clips: paddle.Tensor, threads: int) -> np.ndarray:
@@ -51,9 +69,11 @@ def test_scores_are_the_networks_and_the_same_with_any_threads(name, scores):
         (16, 100, 2, [4, 4, 4, 4]),
         (10, 100, 1, [3, 3, 2, 2]),
         (10, 100, 4, [3, 3, 2, 2]),
-        (3, 100, 2, [1, 1, 1]),
+        (4, 100, 2, [2, 2]),
         (1, 100, 2, [1]),
-        (17, 20, 8, [3] + [2] * 7),
+        (64, 20, 2, [16, 16, 16, 16]),
+        (17, 20, 8, [17]),  # pieces of less than 6000 points do not pay; a clip has 680
+        (40, 20, 8, [10, 10, 10, 10]),
         (20, 100, 2, [3, 3, 3, 3, 2, 2, 2, 2]),  # five clips of 3400 points are too many for a piece
         (5, 2000, 2, [1] * 5),
     ],
@@ -68,22 +88,28 @@ def test_pieces_depend_on_the_batch(clips, frames, threads, sizes):
 def test_several_threads_compute_and_none_makes_a_gradient(scores):
     seen, together = {}, threading.Barrier(2, timeout=20)
 
-    class Network(paddle.nn.Layer):
-        def __init__(self):
-            super().__init__()
-            self.factor = self.create_parameter([1])
-
+    class Watched(Mean):
         def forward(self, clips):
             together.wait()  # breaks unless another piece is computed at the same time
-            seen[threading.get_ident()] = (clips * self.factor).stop_gradient
-            return clips.mean(axis=[1, 2, 3])
+            scores = super().forward(clips)
+            seen[threading.get_ident()] = scores.stop_gradient
+            return scores
 
-    assert scores(Network(), paddle.rand([8, 1, 4, 17, 3]), 2).shape == (8, 3)
+    assert scores(Watched(), paddle.rand([8, 1, 4, 17, 3]), 2).shape == (8, 3)
     assert list(seen.values()) == [True, True]
     assert paddle.is_grad_enabled()
 
 
-def test_a_thread_that_starts_late_leaves_kernels_their_threads(monkeypatch):
+def test_a_small_network_takes_whole_batches(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("split")
+
+    monkeypatch.setattr(pieces, "split", refuse)
+    with in_pieces(Mean()) as forward:
+        assert forward(paddle.rand([64, 2, 100, 17, 3])).shape == [64, 3]
+
+
+def test_a_thread_that_starts_late_leaves_kernels_their_threads(monkeypatch, small_pieces):
     counts, first = [], threading.Lock()
 
     def start_late():
@@ -94,20 +120,21 @@ def test_a_thread_that_starts_late_leaves_kernels_their_threads(monkeypatch):
     monkeypatch.setattr(pieces, "cpu_threads", lambda: 8)
     monkeypatch.setattr(pieces, "_start_thread", start_late)
     monkeypatch.setattr(pieces.core, "set_num_threads", counts.append)
-    with in_pieces(lambda clips: clips.mean(axis=[1, 2, 3])) as forward:
+    with in_pieces(Mean()) as forward:
         forward(paddle.rand([8, 1, 4, 17, 3]))
     assert counts.count(1) > 2  # threads, and the batch
     assert counts[-1] == 8
 
 
-def test_a_failure_in_a_piece_is_the_batchs(monkeypatch):
+def test_a_failure_in_a_piece_is_the_batchs(monkeypatch, small_pieces):
     counts = []
     monkeypatch.setattr(pieces, "cpu_threads", lambda: 2)
     monkeypatch.setattr(pieces.core, "set_num_threads", counts.append)
 
-    def network(clips):
-        raise ValueError("no")
+    class Failing(Mean):
+        def forward(self, clips):
+            raise ValueError("no")
 
-    with pytest.raises(ValueError, match="no"), in_pieces(network) as forward:
+    with pytest.raises(ValueError, match="no"), in_pieces(Failing()) as forward:
         forward(paddle.rand([8, 1, 4, 17, 3]))
     assert counts[-1] == 2  # kernels have all threads again
