@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 from paddleskel import runtime
+from paddleskel.benchmark.rounds import thread_variables
 
 
 def lead(name: str, processes: int) -> None:
@@ -26,8 +27,7 @@ def lead(name: str, processes: int) -> None:
         "PADDLE_TRAINER_ENDPOINTS": ",".join(places),
         "PADDLE_DISTRI_BACKEND": "gloo",
         "PADDLE_MASTER": master,
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
+        **thread_variables(threads),
     }
     place_of = lambda rank: {"PADDLE_TRAINER_ID": str(rank), "PADDLE_CURRENT_ENDPOINT": places[rank]}
     os.environ.update(shared, **place_of(0))

@@ -14,6 +14,11 @@ from paddleskel.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def thread_variables(threads: int) -> dict[str, str]:
+    """What a process that is started finds in its environment, to use so many threads."""
+    return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+
+
 class Worker:
     """A step in a process of its own (see worker.py).
 
@@ -30,7 +35,7 @@ class Worker:
         threads: int,
         python: str = sys.executable,
     ):
-        variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        variables = {**os.environ, **thread_variables(threads)}
         variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), variables.get("PYTHONPATH", "")])
         command = [python, str(Path(__file__).with_name("worker.py")), module, name]
         self.module, self.name = module, name

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paddleskel import runtime
-from paddleskel.benchmark.rounds import ROOT, Worker, run_rounds
+from paddleskel.benchmark.rounds import ROOT, Worker, run_rounds, thread_variables
 from paddleskel.benchmark.subjects import Subject
 from paddleskel.errors import UserError
 from paddleskel.files import write_atomically
@@ -63,8 +63,7 @@ def startup(rounds: int) -> dict[str, list[float]]:
 
 def _run(command: Sequence[str], threads: int | None = None) -> None:
     """Run a command of the project. threads: default: as many as this process was given."""
-    threads = threads or runtime.cpu_threads()
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    environment = {**os.environ, **thread_variables(threads or runtime.cpu_threads())}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise UserError(f"{' '.join(map(str, command))}: {done.stderr.strip().splitlines()[-1]}")

@@ -16,9 +16,7 @@ from paddle.base import core
 from paddleskel.engine.mixed import has_gpu
 from paddleskel.runtime import cpu_threads
 
-_PIECES = (
-    4  # at least in a batch that is large enough, so that one, two and four threads compute the same pieces, to the bit
-)
+_PIECES = 4  # at least, if large enough: one, two and four threads compute the same pieces, to the bit
 # joints x frames x persons of a piece: of smaller ones Python takes too large a part, larger ones leave the cache
 _LEAST_POINTS, _MOST_POINTS = 6_000, 16_384
 _SMALL = 300_000  # parameters of a network whose batches stay whole, as its pieces would be too quick
