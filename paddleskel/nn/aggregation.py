@@ -1,7 +1,7 @@
 """What the joints hear from each other, weighed: the sums that graph convolutions share.
 
 On a CPU, in float32, the largest tensors of these sums, K times the input or the output, are not kept for the gradient
-but computed again.
+but computed again where that is cheap.
 """
 
 import paddle
@@ -11,6 +11,10 @@ from paddle.autograd import PyLayer
 
 from paddleskel.nn.conv import append_ones
 from paddleskel.nn.place import eager_float32_on_cpu, eager_on_cpu
+
+# channels from which a 1x1 convolution is kept rather than computed again: the wider it is, the more that costs, while
+# the memory it saves is the same in all stages of a network, as twice the channels come with half the frames
+_WIDE = 128
 
 
 def aggregate(x: paddle.Tensor, graphs: paddle.Tensor, weight: paddle.Tensor) -> paddle.Tensor:
@@ -93,19 +97,20 @@ class _Aggregate(PyLayer):
 class _ByChannel(PyLayer):
     @staticmethod
     def forward(ctx, x, graphs, weight):
-        ctx.save_for_backward(x, graphs, weight)
+        features = F.conv2d(append_ones(x), weight)
+        ctx.save_for_backward(x, graphs, weight, *([features] if x.shape[1] >= _WIDE else []))
         ctx.wanted = [not tensor.stop_gradient for tensor in (x, graphs, weight)]
-        return _sum_by_channel(F.conv2d(append_ones(x), weight), graphs)
+        return _sum_by_channel(features, graphs)
 
     @staticmethod
     def backward(ctx, gradient):
-        x, graphs, weight = ctx.saved_tensor()
+        x, graphs, weight, *kept = ctx.saved_tensor()
         n, inputs, frames, joints = x.shape
         gradient, with_ones = gradient.unsqueeze(1), append_ones(x)
         of_x = of_graphs = of_weight = None
         if ctx.wanted[1]:
-            features = F.conv2d(with_ones, weight).reshape([*graphs.shape[:3], frames, joints])
-            of_graphs = paddle.matmul(features, gradient, transpose_x=True)
+            features = kept[0] if kept else F.conv2d(with_ones, weight)
+            of_graphs = paddle.matmul(features.reshape([*graphs.shape[:3], frames, joints]), gradient, transpose_x=True)
         if ctx.wanted[0] or ctx.wanted[2]:
             of_features = paddle.matmul(gradient, graphs, transpose_y=True).reshape([n, -1, frames * joints])
             if ctx.wanted[0]:

@@ -11,7 +11,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from paddleskel.nn import spectral
+from paddleskel.nn import shifts, spectral
 
 # "torch": PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). "kaiming": N(0, sqrt(2/fan_out)), "kaiming_fan_in"
 # with fan_in in its place.
@@ -31,14 +31,22 @@ def bias_init(init: Init, fan_in: int) -> nn.initializer.Initializer:
     return weight_init("torch", fan_in, 1) if init == "torch" else nn.initializer.Constant(0.0)
 
 
+def _over_time(x, weight, stride: int, dilation: int):
+    """A (k x 1) convolution, k odd, padded so that T shrinks by the stride alone, in the form that is fastest."""
+    if weight.shape[2] > 1:
+        if spectral.pays(x, weight, stride, dilation):
+            return spectral.conv(x, weight, stride, dilation)
+        if shifts.pays(x, weight, stride):
+            return shifts.conv(x, weight, dilation)
+    padding = dilation * (weight.shape[2] - 1) // 2
+    return F.conv2d(x, weight, None, (stride, 1), (padding, 0), (dilation, 1))
+
+
 class _TemporalConv2D(nn.Conv2D):
-    """A (k x 1) convolution that goes through the spectrum where that is faster."""
+    """A (k x 1) convolution without bias."""
 
     def forward(self, x):
-        stride, dilation = self._stride[0], self._dilation[0]
-        if spectral.pays(x, self.weight, stride, dilation):
-            return spectral.conv(x, self.weight, stride, dilation)
-        return super().forward(x)
+        return _over_time(x, self.weight, self._stride[0], self._dilation[0])
 
 
 def temporal_conv(
@@ -117,7 +125,7 @@ class BiasedConv(nn.Layer):
         return paddle.concat([self.weight, bias], axis=1)
 
     def forward(self, x):
-        return F.conv2d(append_ones(x), self.joined(), None, self.stride, self.padding, self.dilation)
+        return _over_time(append_ones(x), self.joined(), self.stride[0], self.dilation[0])
 
 
 def append_ones(x):

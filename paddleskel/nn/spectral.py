@@ -21,10 +21,13 @@ import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
+from paddleskel.nn import shifts
 from paddleskel.nn.place import eager_float32_on_cpu
 from paddleskel.nn.rows import gathered
 
-_PASS = 64  # reading or writing a number takes as long as this many multiply-accumulates, measured
+# measured: reading or writing a number takes as long as so many multiply-accumulates, here and in Paddle's convolution
+_PASS = 64
+_PASS_SHIFTED = 40  # and in a convolution by shifts
 
 
 def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int = 1, dilation: int = 1) -> paddle.Tensor:
@@ -39,14 +42,15 @@ def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int = 1, dilation: int
 
 
 def pays(x: paddle.Tensor, weight: paddle.Tensor, stride: int, dilation: int) -> bool:
-    """Whether `conv` can be used and is faster than Paddle's convolution, which unfolds its input."""
+    """Whether `conv` can be used and is faster than a convolution of frames: by shifts, or Paddle's."""
     if not eager_float32_on_cpu(x, weight):
         return False
     outputs, inputs, taps, _ = weight.shape
     if taps < 5 or not taps % 2:
         return False
     case = _Case.of(x, weight, stride, dilation)
-    direct = case.columns * case.frames * taps * inputs * (outputs + _PASS)
+    of_an_input = _PASS_SHIFTED if shifts.pays(x, weight, stride) else _PASS
+    direct = case.columns * case.frames * taps * inputs * (outputs + of_an_input)
     return case.cost(case.r) < direct
 
 

@@ -7,6 +7,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from paddleskel.nn import shifts
 from paddleskel.nn.activation import relu
 from paddleskel.nn.conv import BiasedConv, ConvBN, Init, bias_init, temporal_conv
 
@@ -111,7 +112,7 @@ class Branches(nn.Layer):
             if kind == "1x1":
                 views[i] = share
             elif kind[0] == "max":
-                views[i] = F.max_pool2d(share, (kind[1], 1), (self.stride, 1), (1, 0))
+                views[i] = shifts.max_pool(share, kind[1], self.stride)
             else:
                 views[i] = next(convs)(share)
         return paddle.concat(views, axis=1)

@@ -5,6 +5,7 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
+from paddleskel.nn import aggregation
 from paddleskel.nn.aggregation import aggregate, aggregate_by_channel
 from paddleskel.nn.conv import BiasedConv
 from paddleskel.nn.rows import reorder
@@ -47,7 +48,9 @@ def test_value_and_gradients(samples, graphs, frozen):
 
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("frozen", [(), (0,), (1,), (2, 3), (0, 1)])
-def test_value_and_gradients_with_a_graph_for_every_channel(samples, frozen):
+@pytest.mark.parametrize("wide", [1, 128])
+def test_value_and_gradients_with_a_graph_for_every_channel(wide, samples, frozen, monkeypatch):
+    monkeypatch.setattr(aggregation, "_WIDE", wide)  # features kept, and computed again
     feature = BiasedConv(4, 3 * 7)
 
     def by_channel(x, graphs, weight, bias):
