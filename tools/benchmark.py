@@ -181,7 +181,7 @@ def scaling(flags: argparse.Namespace) -> list[dict]:
         print(f"  {one['size']:>6,}: {one['seconds'] * 1e3:>8.2f} ms")
     rows.append({"what": "dataset", "step": "16 clips from a store", "rows": found})
     counts = [count for count in (1, 2, 4, 8, 16) if count <= flags.threads]
-    found = studies.processes(counts, flags.rounds)
+    found = studies.processes(counts, flags.threads, flags.rounds)
     print("training of ST-GCN++ on the toy set against processes that share the cores")
     for one in found:
         print(f"  {one['size']:>5}: {one['clips_per_second']:>9.1f} clips/s")

@@ -53,7 +53,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("-b", "--batch_size", type=int, default=1, metavar="N", help="samples at a time (default: 1)")
     add("--use_gpu", type=boolean, default=False, metavar="BOOL", help="run on a GPU if there is one (default: false)")
     add("--use_tensorrt", type=boolean, default=False, metavar="BOOL", help="with --use_gpu: through TensorRT")
-    add("--cpu_threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    add("--cpu_threads", type=int, metavar="N", help="CPU threads (default: OMP_NUM_THREADS or all cores)")
     add("--topk", type=int, default=1, metavar="K", help="how many classes to print (default: 1)")
     add("--num_clips", type=int, default=1, metavar="N", help="clips sampled from a sequence and averaged; "
         "1 is fastest, the number in inference.yml is what the test used (default: 1)")  # fmt: skip

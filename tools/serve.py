@@ -27,7 +27,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--port", type=int, default=8000, help="0 for any free one, which is printed (default: 8000)")
     add("--engine", default="auto", metavar="NAME", help="see tools/predict.py")
     add("--precision", choices=["fp32", "fp16", "bf16", "int8"], help="which of the exported precisions")
-    add("--cpu_threads", type=int, metavar="N", help="CPU threads of the network (default: all cores)")
+    add("--cpu_threads", type=int, metavar="N", help="CPU threads (default: OMP_NUM_THREADS or all cores)")
     add("--num_clips", type=int, default=1, metavar="N", help="clips sampled from a sequence (default: 1)")
     add("--max_batch", type=int, default=16, metavar="N", help="clips a run of the network (default: 16)")
     add("--batch_wait", type=float, default=4.0, metavar="MS", help="how long a clip waits for others (default: 4 ms)")

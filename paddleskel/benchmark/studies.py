@@ -107,14 +107,15 @@ def sweep(what: str, subject: Subject, threads: int, rounds: int, seconds: float
     ]
 
 
-def processes(counts: Sequence[int], rounds: int, steps: int = 20, channels: int = 64) -> list[dict[str, float]]:
-    """Training speed of ST-GCN++ on the toy set with 1, 2, ... processes that share the cores and exchange gradients.
+def processes(
+    counts: Sequence[int], threads: int, rounds: int, steps: int = 20, channels: int = 64
+) -> list[dict[str, float]]:
+    """Training speed of ST-GCN++ on the toy set with 1, 2, ... processes that share threads and exchange gradients.
 
-    channels: of the first stage. The numbers of processes take turns.
+    threads: in all. channels: of the first stage. The numbers of processes take turns.
 
     Returns {"size", "seconds", "clips_per_second"} for each number; seconds are those of a step of 16 clips in all.
     """
-    threads = runtime.cpu_threads()
     speeds: dict[int, list[float]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder:
         toy = Path(folder) / "toy.pkl"

@@ -17,15 +17,15 @@ from paddle import inference
 
 from paddleskel.errors import UserError
 from paddleskel.registry import did_you_mean
-from paddleskel.runtime import available_cores
+from paddleskel.runtime import cpu_threads
 
 
 @dataclass(frozen=True)
 class EngineOptions:
     """How to run.
 
-    use_gpu: on the first GPU. threads: CPU threads, default all cores. tensorrt: compile with TensorRT (needs use_gpu).
-    precision: what to compute in.
+    use_gpu: on the first GPU. threads: CPU threads, by default OMP_NUM_THREADS or all cores. tensorrt: compile with
+    TensorRT (needs use_gpu). precision: what to compute in.
     """
 
     use_gpu: bool = False
@@ -36,7 +36,7 @@ class EngineOptions:
 
     @property
     def cores(self) -> int:
-        return self.threads or available_cores()
+        return self.threads or cpu_threads()
 
 
 class Engine(Protocol):

@@ -9,6 +9,7 @@ import paddle.nn.functional as F
 from paddleskel.data.transforms import TRANSFORMS
 from paddleskel.data.transforms.stream import parse_stream
 from paddleskel.engine.build import build_network
+from paddleskel.engine.pieces import in_pieces
 from paddleskel.engine.settings import Settings, parse_settings
 from paddleskel.errors import UserError
 from paddleskel.models.checkpoint import load_into, read_checkpoint
@@ -50,8 +51,8 @@ class Teacher:
 
     def __call__(self, joints: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """(N, M, T, V, C) joints -> the student's input and the teacher's probabilities, (N, classes)."""
-        with paddle.no_grad():
-            return self.student_stream(joints), self.fused(joints)
+        with paddle.no_grad(), in_pieces(self.fused) as fused:
+            return self.student_stream(joints), fused(joints)
 
     def loss(self, logits: paddle.Tensor, probs: paddle.Tensor, loss: paddle.Tensor) -> paddle.Tensor:
         """Return the student's whole loss. loss: that on the labels."""

@@ -1,8 +1,8 @@
 """A batch through a network in pieces, at the same time on all cores of a CPU.
 
 Many of Paddle's CPU kernels use one thread, whatever their number: BatchNorms, activations, concatenations. Pieces of a
-batch, each computed by one thread, keep all cores busy. For evaluation alone, where the scores of a clip do not depend
-on the other clips of its batch.
+batch, each computed by one thread, keep all cores busy. For evaluation, of teachers in distillation too, where the
+scores of a clip do not depend on the other clips of its batch.
 """
 
 import contextlib

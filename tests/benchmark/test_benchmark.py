@@ -195,8 +195,7 @@ def test_processes_divide_the_threads(monkeypatch):
             (output / "metrics.jsonl").write_text(json.dumps({"clips_per_second": 10.0 * threads}) + "\n")
 
     monkeypatch.setattr(studies, "_run", record)
-    monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    rows = studies.processes((1, 2, 8), rounds=1)
+    rows = studies.processes((1, 2, 8), threads=4, rounds=1)
     assert ran == [(False, None), (False, 4), (True, 2), (True, 1)]  # the data, then the trainings
     assert [(row["size"], row["clips_per_second"]) for row in rows] == [(1, 40), (2, 20), (8, 10)]
 

@@ -5,6 +5,7 @@ import paddle
 import pytest
 from conftest import ROOT, TOY_CONFIG
 
+from paddleskel.engine import pieces
 from paddleskel.engine.build import Data, pipeline_of
 from paddleskel.engine.distill import Teacher
 from paddleskel.engine.settings import load_settings
@@ -24,6 +25,12 @@ def teachers(train):
     return files
 
 
+def draw_batch(settings, teacher):
+    """Eight training clips as teacher and student get them."""
+    clips, pipeline = Data(settings).dataset("train").clips, pipeline_of(settings, "train", teacher.transforms)
+    return paddle.to_tensor(np.concatenate([pipeline(clips[i], np.random.RandomState(i)) for i in range(8)]))
+
+
 def test_the_teacher_fuses_its_networks_on_the_students_clips(teachers, toy_options):
     options = [part for part in toy_options if part != "-o"]
     settings, _ = load_settings(str(ROOT / TOY_CONFIG), [*options, "stream=b", f"MODEL.teacher.weights={teachers}"])
@@ -39,6 +46,22 @@ def test_the_teacher_fuses_its_networks_on_the_students_clips(teachers, toy_opti
         theirs, _ = load_settings(str(ROOT / TOY_CONFIG), [*options, f"stream={stream}"])
         expected = expected + softmax(network(draw(pipeline_of(theirs, "train"))).numpy()) / 2
     np.testing.assert_allclose(probs.numpy(), expected, atol=1e-6)
+
+
+def test_a_batch_goes_through_the_teachers_in_pieces(teachers, toy_options, monkeypatch):
+    monkeypatch.setattr(pieces, "_SMALL", 0)
+    monkeypatch.setattr(pieces, "_LEAST_POINTS", 1)
+    monkeypatch.setattr(pieces, "cpu_threads", lambda: 2)
+    options = [part for part in toy_options if part != "-o"]
+    settings, _ = load_settings(str(ROOT / TOY_CONFIG), [*options, f"MODEL.teacher.weights={teachers}"])
+    teacher = Teacher(settings, in_channels=3)
+    seen, whole = [], teacher.fused.forward
+    monkeypatch.setattr(teacher.fused, "forward", lambda clips: seen.append(len(clips)) or whole(clips))
+    joints = draw_batch(settings, teacher)
+    _, probs = teacher(joints)
+    assert sorted(seen) == [2, 2, 2, 2]
+    with paddle.no_grad():
+        np.testing.assert_allclose(probs.numpy(), whole(joints).numpy(), atol=1e-6)
 
 
 def test_the_loss_is_hintons(teachers, toy_options):
