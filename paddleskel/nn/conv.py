@@ -32,7 +32,7 @@ def bias_init(init: Init, fan_in: int) -> nn.initializer.Initializer:
 
 
 def _over_time(x, weight, stride: int, dilation: int):
-    """A (k x 1) convolution, k odd, padded so that T shrinks by the stride alone, in the form that is fastest."""
+    """A (k x 1) convolution, padded so that T shrinks by the stride alone where k is odd, in the fastest form."""
     if weight.shape[2] > 1:
         if spectral.pays(x, weight, stride, dilation):
             return spectral.conv(x, weight, stride, dilation)

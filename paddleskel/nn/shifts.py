@@ -14,7 +14,7 @@ from paddleskel.nn.place import eager_float32_on_cpu
 
 # taps times channels of a convolution, at most: beyond, the copies gain little and take memory
 _MOST_ROWS = 256
-# what the gradient of the maximum multiplies differences by: the smallest that float32 can tell from 0 comes above 1
+# what the gradient of the maximum multiplies differences by, so that the smallest normal float32 comes above 1
 _HUGE = 3e38
 
 
@@ -79,6 +79,7 @@ class _Conv(PyLayer):
         if ctx.wanted[1]:
             of_weight = paddle.matmul(gradient, x.flatten(2), transpose_y=True).sum(axis=0)
             of_weight = of_weight.reshape([outputs, taps, inputs, 1]).transpose([0, 2, 1, 3])
+            of_weight = of_weight.contiguous()  # DataParallel reads memory as it lies
         return of_x, of_weight
 
 

@@ -25,9 +25,9 @@ from paddleskel.nn import shifts
 from paddleskel.nn.place import eager_float32_on_cpu
 from paddleskel.nn.rows import gathered
 
-# measured: reading or writing a number takes as long as so many multiply-accumulates, here and in Paddle's convolution
+# reading or writing a number takes as long as so many multiply-accumulates, measured: here and in Paddle's convolution,
 _PASS = 64
-_PASS_SHIFTED = 40  # and in a convolution by shifts
+_PASS_SHIFTED = 40  # and in one by shifts
 
 
 def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int = 1, dilation: int = 1) -> paddle.Tensor:
