@@ -33,11 +33,10 @@ def bias_init(init: Init, fan_in: int) -> nn.initializer.Initializer:
 
 def _over_time(x, weight, stride: int, dilation: int):
     """A (k x 1) convolution, padded so that T shrinks by the stride alone where k is odd, in the fastest form."""
-    if weight.shape[2] > 1:
-        if spectral.pays(x, weight, stride, dilation):
-            return spectral.conv(x, weight, stride, dilation)
-        if shifts.pays(x, weight, stride):
-            return shifts.conv(x, weight, dilation)
+    if spectral.pays(x, weight, stride, dilation):
+        return spectral.conv(x, weight, stride, dilation)
+    if shifts.pays(x, weight, stride):
+        return shifts.conv(x, weight, dilation)
     padding = dilation * (weight.shape[2] - 1) // 2
     return F.conv2d(x, weight, None, (stride, 1), (padding, 0), (dilation, 1))
 

@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
+from convolutions import direct, results
 
 from paddleskel.nn import shifts, spectral
 from paddleskel.nn.conv import BiasedConv, temporal_conv
@@ -14,28 +15,14 @@ def tensor(*shape):
     return paddle.to_tensor(values, stop_gradient=False)
 
 
-def results(function, *tensors):
-    """The output, and the gradient of each tensor or None."""
-    for each in tensors:
-        each.clear_gradient()
-    y = function(*tensors)
-    weights = np.random.RandomState(7).randn(*y.shape).astype(np.float32)
-    (y * paddle.to_tensor(weights)).sum().backward()
-    return [y.numpy(), *(None if each.grad is None else each.grad.numpy() for each in tensors)]
-
-
-def by_paddle(dilation):
-    return lambda x, w: F.conv2d(x, w, None, 1, (dilation * (w.shape[2] // 2), 0), (dilation, 1))
-
-
 @pytest.mark.parametrize(
     ("inputs", "outputs", "frames", "taps", "dilation"),
     [(4, 6, 20, 3, 1), (6, 4, 21, 3, 4), (5, 5, 16, 5, 2), (3, 3, 3, 3, 4), (3, 2, 1, 3, 1), (2, 2, 4, 9, 1)],
 )
 def test_a_convolution_is_that_of_paddle(inputs, outputs, frames, taps, dilation):
     pair = tensor(3, inputs, frames, 5), tensor(outputs, inputs, taps, 1)
-    ours = results(lambda x, w: shifts.conv(x, w, dilation), *pair)
-    for mine, theirs in zip(ours, results(by_paddle(dilation), *pair)):
+    ours = results(lambda x, weight: shifts.conv(x, weight, dilation), *pair)
+    for mine, theirs in zip(ours, results(lambda x, weight: direct(x, weight, 1, dilation), *pair)):
         assert mine.shape == theirs.shape
         np.testing.assert_allclose(mine, theirs, atol=2e-6 * np.abs(theirs).max())
 

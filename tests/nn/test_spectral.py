@@ -2,8 +2,8 @@
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 import pytest
+from convolutions import direct, results
 
 from paddleskel.nn import spectral
 from paddleskel.nn.conv import temporal_conv
@@ -14,20 +14,6 @@ def tensors(inputs, outputs, frames, taps, batch=3, joints=5):
     x = random.randn(batch, inputs, frames, joints).astype(np.float32)
     weight = (random.randn(outputs, inputs, taps, 1) / np.sqrt(taps * inputs)).astype(np.float32)
     return paddle.to_tensor(x, stop_gradient=False), paddle.to_tensor(weight, stop_gradient=False)
-
-
-def direct(x, weight, stride, dilation):
-    return F.conv2d(x, weight, None, (stride, 1), (dilation * (weight.shape[2] // 2), 0), (dilation, 1))
-
-
-def results(function, x, weight, *options):
-    """(output, gradient of x, gradient of the weight)"""
-    x.clear_gradient()
-    weight.clear_gradient()
-    y = function(x, weight, *options)
-    paddle.seed(0)
-    (y * paddle.randn(y.shape)).sum().backward()
-    return [y.numpy(), *(None if t.grad is None else t.grad.numpy() for t in (x, weight))]
 
 
 @pytest.mark.parametrize(
@@ -49,9 +35,8 @@ def results(function, x, weight, *options):
 def test_value_and_gradients_are_those_of_conv2d(r, inputs, outputs, frames, taps, stride, dilation, monkeypatch):
     monkeypatch.setattr(spectral._Case, "cost", lambda case, blocks: abs(blocks - r))
     x, weight = tensors(inputs, outputs, frames, taps)
-    for ours, theirs in zip(
-        results(spectral.conv, x, weight, stride, dilation), results(direct, x, weight, stride, dilation)
-    ):
+    by = lambda function: lambda x, weight: function(x, weight, stride, dilation)
+    for ours, theirs in zip(results(by(spectral.conv), x, weight), results(by(direct), x, weight)):
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
 
