@@ -14,6 +14,7 @@ from paddle import nn
 from paddle.base import core
 
 from paddleskel.engine.mixed import has_gpu
+from paddleskel.nn.conv import fixed_weights
 from paddleskel.runtime import cpu_threads
 
 _PIECES = 4  # at least, if large enough: one, two and four threads compute the same pieces, to the bit
@@ -26,7 +27,7 @@ _SMALL = 300_000  # parameters of a network whose batches stay whole, as its pie
 def in_pieces(network: nn.Layer) -> Iterator[Callable[[paddle.Tensor], paddle.Tensor]]:
     """Yield what computes the scores of clips, (N, M, T, V, C) -> (N, num_classes); to be called without gradients.
 
-    On a GPU that is the network itself.
+    The network's weights must stay as they are until the end. On a GPU what is yielded is the network itself.
     """
     if has_gpu():
         yield network
@@ -45,7 +46,7 @@ def in_pieces(network: nn.Layer) -> Iterator[Callable[[paddle.Tensor], paddle.Te
             core.set_num_threads(threads)
 
     try:
-        with ThreadPoolExecutor(threads, "piece", _start_thread) as pool:
+        with fixed_weights(network), ThreadPoolExecutor(threads, "piece", _start_thread) as pool:
             yield forward
     finally:
         core.set_num_threads(threads)  # again: a thread may have started late

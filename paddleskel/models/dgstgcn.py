@@ -71,9 +71,9 @@ class DynamicGroupConv(nn.Layer):
     def graphs(self, x):
         """(N or 1, K, C' or 1, T or 1, V, V)."""
         joints = x.shape[3]
-        graph = self.A.reshape([1, self.groups, 1, 1, joints, joints])
+        graph = self.A.reshape([self.groups, 1, 1, joints, joints])
         if self.embed is None:
-            return graph
+            return graph.unsqueeze(0)
         pooled = x if "NA" in (self.ctr, self.ada) else mean_over_frames(x)
         shape = [-1, self.groups, self.width, pooled.shape[2], joints]
         x1, x2 = (part.reshape(shape) for part in paddle.split(self.embed(pooled), 2, axis=1))

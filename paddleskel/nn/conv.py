@@ -4,7 +4,9 @@ A convolution that a BatchNorm follows at once has no bias here: BatchNorm subtr
 costs as much as the convolution.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import paddle
@@ -31,10 +33,10 @@ def bias_init(init: Init, fan_in: int) -> nn.initializer.Initializer:
     return weight_init("torch", fan_in, 1) if init == "torch" else nn.initializer.Constant(0.0)
 
 
-def _over_time(x, weight, stride: int, dilation: int):
+def _over_time(x, weight, stride: int, dilation: int, spectrum: spectral.Spectrum | None = None):
     """A (k x 1) convolution, padded so that T shrinks by the stride alone where k is odd, in the fastest form."""
     if spectral.pays(x, weight, stride, dilation):
-        return spectral.conv(x, weight, stride, dilation)
+        return spectral.conv(x, weight, stride, dilation, spectrum)
     if shifts.pays(x, weight, stride):
         return shifts.conv(x, weight, dilation)
     padding = dilation * (weight.shape[2] - 1) // 2
@@ -44,8 +46,23 @@ def _over_time(x, weight, stride: int, dilation: int):
 class _TemporalConv2D(nn.Conv2D):
     """A (k x 1) convolution without bias."""
 
+    spectrum: spectral.Spectrum | None = None
+
     def forward(self, x):
-        return _over_time(x, self.weight, self._stride[0], self._dilation[0])
+        return _over_time(x, self.weight, self._stride[0], self._dilation[0], self.spectrum)
+
+
+@contextlib.contextmanager
+def fixed_weights(network: nn.Layer) -> Iterator[None]:
+    """While this lasts no weight of the network changes, and what its convolutions make of them is made once."""
+    convs = [layer for layer in network.sublayers(include_self=True) if isinstance(layer, _TemporalConv2D)]
+    for conv in convs:
+        conv.spectrum = spectral.Spectrum()
+    try:
+        yield
+    finally:
+        for conv in convs:
+            conv.spectrum = None
 
 
 def temporal_conv(

@@ -1,7 +1,8 @@
 """Thin convolutions and poolings over time from shifted copies, on a CPU faster than Paddle's, which go entry by entry.
 
 A (k x 1) convolution is one matrix product with k copies of its input, each shifted by whole frames, side by side on
-the channel axis; so are the gradient of its input, with copies of the output's, and that of its weight.
+the channel axis; so are the gradient of its input, with copies of the output's, and that of its weight. Where there is
+one output channel it is the other way round: one product has the k results, which are shifted and added.
 """
 
 from functools import lru_cache
@@ -34,6 +35,20 @@ def conv(x: paddle.Tensor, weight: paddle.Tensor, dilation: int = 1) -> paddle.T
     return _Conv.apply(x, weight, tuple(range(-reach, reach + 1, dilation)))
 
 
+def conv_to_one(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor) -> paddle.Tensor:
+    """A convolution along one axis to one channel, k odd, padded so that L stays.
+
+    Shape: (N, C, L), (1, C, k), (1) -> (N, 1, L).
+    """
+    taps, length = weight.shape[2], x.shape[2]
+    if not eager_float32_on_cpu(x, weight):
+        return F.conv1d(x, weight, bias, padding=taps // 2)
+    results = paddle.matmul(weight.squeeze(0), x, transpose_x=True).flatten(1)  # (N, k L)
+    results = paddle.concat([results, paddle.zeros([len(x), 1])], axis=1)
+    results = paddle.gather(results, _diagonals(taps, length), axis=1).reshape([-1, taps, length])
+    return paddle.matmul(paddle.ones([1, taps]), results) + bias
+
+
 def max_pool(x: paddle.Tensor, kernel: int, stride: int) -> paddle.Tensor:
     """The largest of `kernel` frames around each, padded so that T shrinks by the stride alone; kernel odd.
 
@@ -57,6 +72,15 @@ def _places(frames: int, offsets: tuple[int, ...]) -> paddle.Tensor:
     """Which frame comes where; `frames` is the one beyond the clip."""
     wanted = [t for offset in offsets for t in range(offset, offset + frames)]
     return paddle.to_tensor([t if 0 <= t < frames else frames for t in wanted], "int32")
+
+
+@lru_cache(64)
+def _diagonals(taps: int, length: int) -> paddle.Tensor:
+    """(k L): what tap j has for place l + j - k // 2, in rows of (k, L) with one more entry for what is outside."""
+    places = [[place + tap - taps // 2 for place in range(length)] for tap in range(taps)]
+    outside = taps * length
+    wanted = [tap * length + u if 0 <= u < length else outside for tap, row in enumerate(places) for u in row]
+    return paddle.to_tensor(wanted, "int32")
 
 
 class _Conv(PyLayer):

@@ -30,15 +30,38 @@ _PASS = 64
 _PASS_SHIFTED = 40  # and in one by shifts
 
 
-def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: int = 1, dilation: int = 1) -> paddle.Tensor:
+class Spectrum:
+    """The spectrum of a weight that stays as it is, computed once for all clips of a length in turn."""
+
+    def __init__(self):
+        self._kept = None, None  # together, as threads share it
+
+    def of(self, weight: paddle.Tensor, case: "_Case") -> paddle.Tensor:
+        key, spectrum = self._kept
+        if key != (case.frames, case.r):
+            spectrum = _of_weight(weight, case)
+            self._kept = (case.frames, case.r), spectrum
+        return spectrum
+
+
+def conv(
+    x: paddle.Tensor,
+    weight: paddle.Tensor,
+    stride: int = 1,
+    dilation: int = 1,
+    spectrum: Spectrum | None = None,
+) -> paddle.Tensor:
     """A (k x 1) convolution, k odd, padded so that T shrinks by the stride alone: float32, on a CPU.
 
     Shape: (N, C_in, T, V), (C_out, C_in, k, 1) -> (N, C_out, floor((T - 1) / stride) + 1, V).
+
+    Args:
+        spectrum: of this weight, if it stays as it is from call to call.
     """
     case = _Case.of(x, weight, stride, dilation)
     if missing := -x.shape[2] % stride:
         x = paddle.concat([x, paddle.zeros([*x.shape[:2], missing, x.shape[3]])], axis=2)
-    return _SpectralConv.apply(x, weight, case)
+    return _SpectralConv.apply(x, weight, case, spectrum)
 
 
 def pays(x: paddle.Tensor, weight: paddle.Tensor, stride: int, dilation: int) -> bool:
@@ -94,11 +117,12 @@ class _Case(NamedTuple):
 
 class _SpectralConv(PyLayer):
     @staticmethod
-    def forward(ctx, x, weight, case):
+    def forward(ctx, x, weight, case, spectrum):
         ctx.save_for_backward(x, weight)
         ctx.case, ctx.wanted = case, (not x.stop_gradient, not weight.stop_gradient)
-        decompose, spread, compose = case.matrices()
-        y = paddle.matmul(_of_weight(spread, weight, case), _of_frames(decompose, x, case.stride, case.r))
+        decompose, _, compose = case.matrices()
+        of_weight = _of_weight(weight, case) if spectrum is None else spectrum.of(weight, case)
+        y = paddle.matmul(of_weight, _of_frames(decompose, x, case.stride, case.r))
         y = paddle.matmul(compose, y.reshape([compose.shape[1], -1]))
         return gathered(y.reshape([case.frames, case.outputs, x.shape[0], x.shape[3]]), (2, 1, 0))
 
@@ -114,7 +138,7 @@ class _SpectralConv(PyLayer):
             of_weight = gathered(of_weight, (0, 1, 3, 4, 2)).reshape([spread.shape[0], -1])
             of_weight = paddle.matmul(of_weight, spread, transpose_x=True).reshape(weight.shape)
         if ctx.wanted[0]:
-            of_x = paddle.matmul(_of_weight(spread, weight, case), gradient, transpose_x=True)
+            of_x = paddle.matmul(_of_weight(weight, case), gradient, transpose_x=True)
             of_x = paddle.matmul(decompose, of_x.reshape([decompose.shape[0], -1]), transpose_x=True)
             of_x = of_x.reshape([case.frames, case.stride, case.inputs, x.shape[0], x.shape[3]])
             of_x = gathered(of_x, (3, 2, 0, 1)).reshape(x.shape)
@@ -128,9 +152,10 @@ def _of_frames(matrix: paddle.Tensor, x: paddle.Tensor, stride: int, r: int) -> 
     return paddle.matmul(matrix, x.reshape([frames // stride, -1])).reshape([-1, r * stride * channels, n * joints])
 
 
-def _of_weight(spread: paddle.Tensor, weight: paddle.Tensor, case: _Case) -> paddle.Tensor:
-    """(B r r s, k), (C_out, C_in, k, 1) -> (B, r C_out, r s C_in)."""
+def _of_weight(weight: paddle.Tensor, case: _Case) -> paddle.Tensor:
+    """(C_out, C_in, k, 1) -> (B, r C_out, r s C_in)."""
     r, outputs, inputs = case.r, case.outputs, case.inputs
+    _, spread, _ = case.matrices()
     blocks = paddle.matmul(spread, weight.reshape([-1, case.taps]), transpose_y=True)
     blocks = gathered(blocks.reshape([-1, r, r, case.stride, outputs, inputs]), (0, 1, 4, 2, 3))
     return blocks.reshape([-1, r * outputs, r * case.stride * inputs])
