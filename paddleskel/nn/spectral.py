@@ -3,12 +3,17 @@
 A convolution over time is a product at each frequency. Clips are short, so the Fourier transforms are products with
 matrices, and all is real arithmetic:
 
-    y = A ((G w) * (D x)),    D: (B r, T), G: (B r r, k), A: (T, B r)
+    y = A ((G w) * (D x)),    D: (B r, W), G: (B r r, k), A: (M, B r)
 
-where * is, in each of B blocks, the product of an (r C_out, r C_in) with an (r C_in, N V) matrix. A complex product is
-either one block of four real ones (r = 2, B = L / 2) or, by Gauss, three blocks of one each (r = 1, B = 3 L / 2), which
-is less to multiply and more to move. L, even, is T and half the kernel's reach at least, so that only frames nobody
-asks for wrap around. The frequencies are the odd ones, (f + 1/2) / L: none of them is real, and all are treated alike.
+where * is, in each of B blocks, the product of an (r C_out, r C_in) with an (r C_in, columns) matrix. A complex product
+is either one block of four real ones (r = 2, B = L / 2) or, by Gauss, three blocks of one each (r = 1, B = 3 L / 2),
+which is less to multiply and more to move. The frequencies are the odd ones, (f + 1/2) / L: none of them is real, and
+all are treated alike.
+
+The output is made in spans of M frames, each from a window of W frames of the input; spans and samples are the columns.
+One span of all T frames needs the fewest frequencies: M = W = T, and L, even, is T and half the kernel's reach at
+least, so that only frames nobody asks for wrap around. Transforms of long clips cost more than that saves: they are cut
+in spans whose windows are longer by the kernel's reach, and L = W.
 
 With a stride of s, frames t s + p for p = 0 ... s - 1 are s inputs of T / s frames each, and so are the taps that meet
 them: C_in becomes s C_in, T becomes T / s, and the stride is gone.
@@ -21,13 +26,16 @@ import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
-from paddleskel.nn import shifts
 from paddleskel.nn.place import eager_float32_on_cpu
 from paddleskel.nn.rows import gathered
 
-# reading or writing a number takes as long as so many multiply-accumulates, measured: here and in Paddle's convolution,
-_PASS = 64
-_PASS_SHIFTED = 40  # and in one by shifts
+# What a training step takes, measured and fitted; a multiply-accumulate of the product in blocks is the unit.
+_TRANSFORM = 0.7  # one of a transform of frames
+_SPECTRUM, _WEIGHT = 27, 49  # reading and writing a number of the frames' spectrum, and of the weight's
+_WINDOW, _OVERLAP = 22, 20  # moving a number to its window, and adding what windows share
+_DIRECT = 30  # reading and writing an input of a tap in a convolution of frames, by shifts or Paddle's
+
+_SHORTEST = 8  # frames of a span
 
 
 class Spectrum:
@@ -36,11 +44,11 @@ class Spectrum:
     def __init__(self):
         self._kept = None, None  # together, as threads share it
 
-    def of(self, weight: paddle.Tensor, case: "_Case") -> paddle.Tensor:
+    def of(self, weight: paddle.Tensor, plan: "_Plan") -> paddle.Tensor:
         key, spectrum = self._kept
-        if key != (case.frames, case.r):
-            spectrum = _of_weight(weight, case)
-            self._kept = (case.frames, case.r), spectrum
+        if key != (plan.length, plan.r):
+            spectrum = _of_weight(weight, plan)
+            self._kept = (plan.length, plan.r), spectrum
         return spectrum
 
 
@@ -58,116 +66,204 @@ def conv(
     Args:
         spectrum: of this weight, if it stays as it is from call to call.
     """
-    case = _Case.of(x, weight, stride, dilation)
-    if missing := -x.shape[2] % stride:
-        x = paddle.concat([x, paddle.zeros([*x.shape[:2], missing, x.shape[3]])], axis=2)
-    return _SpectralConv.apply(x, weight, case, spectrum)
+    return _SpectralConv.apply(x, weight, _plan(_Case.of(x, weight, stride, dilation)), spectrum)
 
 
 def pays(x: paddle.Tensor, weight: paddle.Tensor, stride: int, dilation: int) -> bool:
-    """Whether `conv` can be used and is faster than a convolution of frames: by shifts, or Paddle's."""
+    """Whether `conv` can be used and is faster than a convolution of frames."""
     if not eager_float32_on_cpu(x, weight):
         return False
     outputs, inputs, taps, _ = weight.shape
     if taps < 5 or not taps % 2:
         return False
     case = _Case.of(x, weight, stride, dilation)
-    of_an_input = _PASS_SHIFTED if shifts.pays(x, weight, stride) else _PASS
-    direct = case.columns * case.frames * taps * inputs * (outputs + of_an_input)
-    return case.cost(case.r) < direct
+    direct = case.samples * case.joints * case.frames * taps * inputs * (outputs + _DIRECT)
+    return _plan(case).cost < direct
 
 
 class _Case(NamedTuple):
-    """What the transforms depend on, and what a convolution costs. frames: of the output; columns: N V."""
+    """A convolution. frames: of the output."""
 
+    samples: int
     inputs: int
     outputs: int
-    taps: int
     frames: int
-    columns: int
+    joints: int
+    taps: int
     stride: int
     dilation: int
 
     @classmethod
     def of(cls, x, weight, stride: int, dilation: int) -> "_Case":
         (n, _, frames, joints), (outputs, inputs, taps, _) = x.shape, weight.shape
-        return cls(inputs, outputs, taps, -(-frames // stride), n * joints, stride, dilation)
+        return cls(n, inputs, outputs, -(-frames // stride), joints, taps, stride, dilation)
+
+    @property
+    def reach(self) -> int:
+        """Of the kernel to either side, in frames of the output."""
+        return -(-self.dilation * (self.taps - 1) // 2 // self.stride)
+
+
+class _Plan(NamedTuple):
+    """How a convolution is computed: in blocks of r, and in spans of so many frames."""
+
+    case: _Case
+    r: int
+    span: int
+
+    @property
+    def spans(self) -> int:
+        return -(-self.case.frames // self.span)
+
+    @property
+    def before(self) -> int:
+        """Frames that a window has before those of its span, and after them."""
+        return self.case.reach if self.spans > 1 else 0
+
+    @property
+    def window(self) -> int:
+        """W."""
+        return self.span + 2 * self.before
 
     @property
     def length(self) -> int:
         """L."""
-        reach = self.dilation * (self.taps - 1) // 2
-        length = self.frames + -(-reach // self.stride)
+        length = self.window if self.spans > 1 else self.span + self.case.reach
         return length + length % 2
 
-    def cost(self, r: int) -> float:
-        """In multiply-accumulates, for blocks of r."""
-        rows, inputs = self.length * (1.5 if r == 1 else 1), self.stride * self.inputs
-        a_column = (self.frames + _PASS) * (inputs + self.outputs) + r * inputs * self.outputs
-        return rows * (self.columns * a_column + r * inputs * self.outputs * (self.taps + _PASS))
-
     @property
-    def r(self) -> int:
-        """The cheaper form of a block."""
-        return min((1, 2), key=self.cost)
+    def cost(self) -> float:
+        """In the unit above."""
+        case, rows = self.case, self.length * (1.5 if self.r == 1 else 1)
+        inputs, outputs, columns = case.stride * case.inputs, case.outputs, case.samples * self.spans * case.joints
+        frames = self.window * inputs + self.span * outputs
+        product = self.r * inputs * outputs
+        a_row = _TRANSFORM * frames + _SPECTRUM * (inputs + outputs) + product
+        overlap = _OVERLAP * self.span * inputs if self.spans > 1 else 0
+        return columns * (rows * a_row + _WINDOW * frames + overlap) + rows * product * _WEIGHT
 
-    def matrices(self) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-        return _matrices(self.frames, self.taps, self.stride, self.dilation, self.length, self.r)
+    def matrices(self) -> tuple[paddle.Tensor, ...]:
+        """D, G, A, and the transpose of D with a row of zeros below where there are several spans."""
+        case = self.case
+        return _matrices(
+            self.window, self.before, self.span, self.length, case.taps, case.stride, case.dilation, self.r
+        )
+
+
+@lru_cache(1024)
+def _plan(case: _Case) -> _Plan:
+    """The cheapest."""
+    spans = {case.frames}
+    for count in range(2, case.frames // _SHORTEST + 1):
+        span = -(-case.frames // count)
+        spans.add(span + span % 2)  # L is even
+    spans = [span for span in spans if span == case.frames or span >= 2 * case.reach]  # no frame is in three windows
+    return min((_Plan(case, r, span) for r in (1, 2) for span in spans), key=lambda plan: plan.cost)
 
 
 class _SpectralConv(PyLayer):
     @staticmethod
-    def forward(ctx, x, weight, case, spectrum):
+    def forward(ctx, x, weight, plan, spectrum):
         ctx.save_for_backward(x, weight)
-        ctx.case, ctx.wanted = case, (not x.stop_gradient, not weight.stop_gradient)
-        decompose, _, compose = case.matrices()
-        of_weight = _of_weight(weight, case) if spectrum is None else spectrum.of(weight, case)
-        y = paddle.matmul(of_weight, _of_frames(decompose, x, case.stride, case.r))
-        y = paddle.matmul(compose, y.reshape([compose.shape[1], -1]))
-        return gathered(y.reshape([case.frames, case.outputs, x.shape[0], x.shape[3]]), (2, 1, 0))
+        ctx.plan, ctx.wanted = plan, (not x.stop_gradient, not weight.stop_gradient)
+        case, (decompose, _, compose, _) = plan.case, plan.matrices()
+        of_weight = _of_weight(weight, plan) if spectrum is None else spectrum.of(weight, plan)
+        y = paddle.matmul(of_weight, _of_frames(decompose, x, plan.r, case.stride, plan.span, plan.spans, plan.before))
+        y = paddle.matmul(compose, y.reshape([compose.shape[1], -1])).reshape([-1, case.joints])
+        shape = case.samples, case.outputs, case.frames
+        return paddle.gather(y, _in_spans(*shape, 1, plan.span, plan.spans, 0)).reshape([*shape, case.joints])
 
     @staticmethod
     def backward(ctx, gradient):
-        (x, weight), case = ctx.saved_tensor(), ctx.case
-        decompose, spread, compose = case.matrices()
-        gradient = _of_frames(compose.t(), gradient, 1, case.r)
+        (x, weight), plan, case = ctx.saved_tensor(), ctx.plan, ctx.plan.case
+        decompose, spread, compose, recompose = plan.matrices()
+        gradient = _of_frames(compose.t(), gradient, plan.r, 1, plan.span, plan.spans, 0)
         of_x = of_weight = None
         if ctx.wanted[1]:
-            of_weight = paddle.matmul(gradient, _of_frames(decompose, x, case.stride, case.r), transpose_y=True)
-            of_weight = of_weight.reshape([-1, case.r, case.outputs, case.r, case.stride, case.inputs])
+            of_frames = _of_frames(decompose, x, plan.r, case.stride, plan.span, plan.spans, plan.before)
+            of_weight = paddle.matmul(gradient, of_frames, transpose_y=True)
+            of_weight = of_weight.reshape([-1, plan.r, case.outputs, plan.r, case.stride, case.inputs])
             of_weight = gathered(of_weight, (0, 1, 3, 4, 2)).reshape([spread.shape[0], -1])
             of_weight = paddle.matmul(of_weight, spread, transpose_x=True).reshape(weight.shape)
         if ctx.wanted[0]:
-            of_x = paddle.matmul(_of_weight(weight, case), gradient, transpose_x=True)
-            of_x = paddle.matmul(decompose, of_x.reshape([decompose.shape[0], -1]), transpose_x=True)
-            of_x = of_x.reshape([case.frames, case.stride, case.inputs, x.shape[0], x.shape[3]])
-            of_x = gathered(of_x, (3, 2, 0, 1)).reshape(x.shape)
+            of_x = paddle.matmul(_of_weight(weight, plan), gradient, transpose_x=True)
+            of_x = paddle.matmul(recompose, of_x.reshape([recompose.shape[1], -1])).reshape([-1, case.joints])
+            place = *x.shape[:3], case.stride, plan.span, plan.spans, plan.before
+            rows = of_x
+            of_x = paddle.gather(rows, _in_spans(*place))
+            if plan.spans > 1:
+                of_x = of_x + paddle.gather(rows, _in_neighbours(*place))
+            of_x = of_x.reshape(x.shape)
         return of_x, of_weight
 
 
-def _of_frames(matrix: paddle.Tensor, x: paddle.Tensor, stride: int, r: int) -> paddle.Tensor:
-    """(B r, T / s), (N, C, T, V) -> (B, r s C, N V)."""
+def _of_frames(
+    matrix: paddle.Tensor, x: paddle.Tensor, r: int, stride: int, span: int, spans: int, before: int
+) -> paddle.Tensor:
+    """(B r, W), (N, C, T, V) -> (B, r s C, columns)."""
     n, channels, frames, joints = x.shape
-    x = gathered(x.reshape([n, channels, frames // stride, stride, joints]), (2, 3, 1, 0))
-    return paddle.matmul(matrix, x.reshape([frames // stride, -1])).reshape([-1, r * stride * channels, n * joints])
+    places, inside = _of_windows(n, channels, frames, stride, span, spans, before)
+    x = x.reshape([-1, joints])
+    x = x if inside else paddle.concat([x, paddle.zeros([1, joints])])
+    x = paddle.matmul(matrix, paddle.gather(x, places).reshape([matrix.shape[1], -1]))
+    return x.reshape([-1, r * stride * channels, spans * n * joints])
 
 
-def _of_weight(weight: paddle.Tensor, case: _Case) -> paddle.Tensor:
+def _of_weight(weight: paddle.Tensor, plan: _Plan) -> paddle.Tensor:
     """(C_out, C_in, k, 1) -> (B, r C_out, r s C_in)."""
-    r, outputs, inputs = case.r, case.outputs, case.inputs
-    _, spread, _ = case.matrices()
-    blocks = paddle.matmul(spread, weight.reshape([-1, case.taps]), transpose_y=True)
-    blocks = gathered(blocks.reshape([-1, r, r, case.stride, outputs, inputs]), (0, 1, 4, 2, 3))
-    return blocks.reshape([-1, r * outputs, r * case.stride * inputs])
+    r, (_, _, outputs, _, _, taps, stride, _), (_, spread, _, _) = plan.r, plan.case, plan.matrices()
+    blocks = paddle.matmul(spread, weight.reshape([-1, taps]), transpose_y=True)
+    blocks = gathered(blocks.reshape([-1, r, r, stride, outputs, plan.case.inputs]), (0, 1, 4, 2, 3))
+    return blocks.reshape([-1, r * outputs, r * stride * plan.case.inputs])
 
 
 @lru_cache(64)
-def _matrices(frames: int, taps: int, stride: int, dilation: int, length: int, r: int) -> tuple[paddle.Tensor, ...]:
-    """D, G and A, computed in float64."""
+def _of_windows(n: int, channels: int, frames: int, stride: int, span: int, spans: int, before: int):
+    """Which row of (N, C, T) comes where in (W, s, C, spans, N); the one after the last is of zeros.
+
+    And whether none is.
+    """
+    i, phase, c, window, sample = np.ogrid[: span + 2 * before, :stride, :channels, :spans, :n]
+    t = (window * span - before + i) * stride + phase
+    inside = (t >= 0) & (t < frames)
+    rows = np.where(inside, (sample * channels + c) * frames + t, n * channels * frames)
+    return _rows(rows), bool(inside.all())
+
+
+@lru_cache(64)
+def _in_spans(n: int, channels: int, frames: int, stride: int, span: int, spans: int, before: int) -> paddle.Tensor:
+    """Which row of (W, s, C, spans, N) comes where in (N, C, T): the frame in the window of its span."""
+    sample, c, t = np.ogrid[:n, :channels, :frames]
+    window, i = np.divmod(t // stride, span)
+    return _rows((((i + before) * stride + t % stride) * channels + c) * spans * n + window * n + sample)
+
+
+@lru_cache(64)
+def _in_neighbours(n: int, channels: int, frames: int, stride: int, span: int, spans: int, before: int):
+    """Which row of (W + 1, s, C, spans, N) comes where in (N, C, T): the frame in the window before its own or after.
+
+    A row after the last window, of zeros, where it is in neither.
+    """
+    sample, c, t = np.ogrid[:n, :channels, :frames]
+    window, i = np.divmod(t // stride, span)
+    earlier, later = (i < before) & (window > 0), (i >= span - before) & (window < spans - 1)
+    i, window = i + before + span * (earlier * 1 - later), window - earlier + later
+    rows = ((i * stride + t % stride) * channels + c) * spans * n + window * n + sample
+    return _rows(np.where(earlier | later, rows, (span + 2 * before) * stride * channels * spans * n))
+
+
+def _rows(places: np.ndarray) -> paddle.Tensor:
+    return paddle.to_tensor(places.astype(np.int32).ravel())
+
+
+@lru_cache(64)
+def _matrices(window: int, before: int, span: int, length: int, taps: int, stride: int, dilation: int, r: int):
+    """Computed in float64."""
     frequencies = np.arange(length // 2) + 0.5
     wave = lambda times: np.exp(-2j * np.pi * np.outer(frequencies, times) / length)
     offsets = dilation * (np.arange(taps) - (taps - 1) // 2)
-    signal, kernel, back = wave(np.arange(frames)), wave(-(offsets // stride)), 2 / length * wave(np.arange(frames))
+    signal, kernel = wave(np.arange(window)), wave(-(offsets // stride))
+    back = 2 / length * wave(before + np.arange(span))
     if r == 1:  # (a + ib)(c + id): with p = c (a + b), q = a (d - c), r = b (c + d) it is p - r + i (p + q)
         decompose = [signal.real + signal.imag, signal.real, signal.imag]
         spread = [kernel.real, kernel.imag - kernel.real, kernel.real + kernel.imag]
@@ -178,5 +274,7 @@ def _matrices(frames: int, taps: int, stride: int, dilation: int, length: int, r
     meets = offsets % stride == np.arange(stride)[:, None]  # (s, k)
     rows = lambda parts, columns: np.stack(parts, axis=1).reshape(-1, columns)
     spread = (np.stack(spread, axis=1)[:, :, None] * meets).reshape(-1, taps)
+    decompose, compose = rows(decompose, window), rows(compose, span).T
+    recompose = np.pad(decompose.T, ((0, 1 if before else 0), (0, 0)))
     tensor = lambda matrix: paddle.to_tensor(np.ascontiguousarray(matrix.astype(np.float32)))
-    return tensor(rows(decompose, frames)), tensor(spread), tensor(rows(compose, frames).T)
+    return tensor(decompose), tensor(spread), tensor(compose), tensor(recompose)

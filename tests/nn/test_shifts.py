@@ -60,8 +60,17 @@ def test_a_layer_gives_the_same_either_way(layer, monkeypatch):
 
 
 def test_few_channels_go_by_shifts_and_many_through_the_spectrum():
-    assert not spectral.pays(tensor(32, 16, 100, 17), tensor(16, 16, 5, 1), 1, 1)
+    assert not spectral.pays(tensor(32, 4, 100, 17), tensor(4, 4, 5, 1), 1, 1)
     assert spectral.pays(tensor(32, 32, 50, 17), tensor(32, 32, 5, 1), 1, 1)
+
+
+@pytest.mark.parametrize(("length", "taps"), [(17, 17), (30, 9), (3, 9), (1, 3), (6, 1)])
+def test_a_convolution_to_one_channel_is_that_of_paddle(length, taps):
+    three = tensor(4, 6, length), tensor(1, 6, taps), tensor(1)
+    ours = results(shifts.conv_to_one, *three)
+    for mine, theirs in zip(ours, results(lambda *three: F.conv1d(*three, padding=taps // 2), *three)):
+        assert mine.shape == theirs.shape
+        np.testing.assert_allclose(mine, theirs, atol=2e-6 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 20])
