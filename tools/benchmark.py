@@ -14,7 +14,7 @@ Every implementation runs in a process of its own on the same cores, in turns, f
 median, the slowest and the fastest round, and ratios of rounds. --stock adds this project in Paddle's own environment.
 --peer adds any other implementation: a module or .py file whose `build(name)` returns a step to call, where name is
 for example "train/STGCNPlusPlus/coco/16x2x100" (a step on 16 clips of 2 persons and 100 frames); --peer-python is its
-interpreter.
+interpreter. tools/torch_peer.py is one: the same networks written plainly in torch.
 """
 
 import argparse

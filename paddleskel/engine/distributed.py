@@ -184,7 +184,15 @@ def parallel(model: nn.Layer, sync_bn: bool) -> nn.Layer:
     if sync_bn:
         synchronize_batch_norm(model)
     meet("start")
+    for parameter in model.parameters():
+        if not parameter.stop_gradient:
+            parameter.register_hook(_in_order)
     return paddle.DataParallel(model)
+
+
+def _in_order(gradient: paddle.Tensor) -> paddle.Tensor | None:
+    """A gradient that is a transposed view, laid out in memory as it reads: DataParallel adds memory as it lies."""
+    return None if gradient.is_contiguous() else gradient.contiguous()
 
 
 @contextlib.contextmanager

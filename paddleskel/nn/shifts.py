@@ -103,7 +103,6 @@ class _Conv(PyLayer):
         if ctx.wanted[1]:
             of_weight = paddle.matmul(gradient, x.flatten(2), transpose_y=True).sum(axis=0)
             of_weight = of_weight.reshape([outputs, taps, inputs, 1]).transpose([0, 2, 1, 3])
-            of_weight = of_weight.contiguous()  # DataParallel reads memory as it lies
         return of_x, of_weight
 
 

@@ -180,13 +180,3 @@ def test_initialisation_agrees_with_the_reference(reference, network, name, layo
             continue  # a bias in front of a BatchNorm, which we do not have
         assert (entry["kind"] == "param") == (bool(is_trained[key].any()) and key not in constants), key
         agrees(state[key], entry)
-
-
-@pytest.mark.parametrize("network", ["STGCN", "STGCNPlusPlus", "AGCN", "AAGCN", "CTRGCN", "DGSTGCN", "MSG3D"])
-def test_gradients_lie_in_memory_as_they_read(network):
-    """Paddle's DataParallel adds up the memory of gradients, whatever their strides."""
-    model = build_model({"backbone": {"name": network, "base_channels": 16}, "head": "GCNHead"}, COCO, 5)
-    model(paddle.randn([2, 2, 12, 17, 3])).sum().backward()
-    parameters = [(name, each) for name, each in model.named_parameters() if each.grad is not None]
-    assert parameters
-    assert [name for name, each in parameters if not each.grad.is_contiguous()] == []
