@@ -43,10 +43,12 @@ def conv_to_one(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor) ->
     taps, length = weight.shape[2], x.shape[2]
     if not eager_float32_on_cpu(x, weight):
         return F.conv1d(x, weight, bias, padding=taps // 2)
-    results = paddle.matmul(weight.squeeze(0), x, transpose_x=True).flatten(1)  # (N, k L)
-    results = paddle.concat([results, paddle.zeros([len(x), 1])], axis=1)
-    results = paddle.gather(results, _diagonals(taps, length), axis=1).reshape([-1, taps, length])
-    return paddle.matmul(paddle.ones([1, taps]), results) + bias
+    results = paddle.matmul(weight.squeeze(0), x, transpose_x=True)  # (N, k, L)
+    # tap j has for place l what stands at l + j: with padded rows, one after the other, each read one place later
+    beyond = paddle.zeros([len(x), taps, taps // 2])
+    rows = paddle.concat([beyond, results, beyond], axis=2).flatten(1)
+    rows = paddle.concat([rows, paddle.zeros([len(x), taps])], axis=1).reshape([len(x), taps, length + taps])
+    return paddle.matmul(paddle.ones([1, taps]), rows)[:, :, :length] + bias
 
 
 def max_pool(x: paddle.Tensor, kernel: int, stride: int) -> paddle.Tensor:
@@ -72,15 +74,6 @@ def _places(frames: int, offsets: tuple[int, ...]) -> paddle.Tensor:
     """Which frame comes where; `frames` is the one beyond the clip."""
     wanted = [t for offset in offsets for t in range(offset, offset + frames)]
     return paddle.to_tensor([t if 0 <= t < frames else frames for t in wanted], "int32")
-
-
-@lru_cache(64)
-def _diagonals(taps: int, length: int) -> paddle.Tensor:
-    """(k L): what tap j has for place l + j - k // 2, in rows of (k, L) with one more entry for what is outside."""
-    places = [[place + tap - taps // 2 for place in range(length)] for tap in range(taps)]
-    outside = taps * length
-    wanted = [tap * length + u if 0 <= u < length else outside for tap, row in enumerate(places) for u in row]
-    return paddle.to_tensor(wanted, "int32")
 
 
 class _Conv(PyLayer):
