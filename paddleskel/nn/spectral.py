@@ -101,7 +101,20 @@ class _Case(NamedTuple):
     @property
     def reach(self) -> int:
         """Of the kernel to either side, in frames of the output."""
-        return -(-self.dilation * (self.taps - 1) // 2 // self.stride)
+        return -(-(self.dilation * (self.taps - 1) // 2) // self.stride)
+
+
+class _Spans(NamedTuple):
+    """`count` spans of M frames, each in a window that has `margin` frames more before it and after it."""
+
+    frames: int
+    count: int
+    margin: int
+
+    @property
+    def window(self) -> int:
+        """W."""
+        return self.frames + 2 * self.margin
 
 
 class _Plan(NamedTuple):
@@ -112,42 +125,30 @@ class _Plan(NamedTuple):
     span: int
 
     @property
-    def spans(self) -> int:
-        return -(-self.case.frames // self.span)
-
-    @property
-    def before(self) -> int:
-        """Frames that a window has before those of its span, and after them."""
-        return self.case.reach if self.spans > 1 else 0
-
-    @property
-    def window(self) -> int:
-        """W."""
-        return self.span + 2 * self.before
+    def spans(self) -> _Spans:
+        count = -(-self.case.frames // self.span)
+        return _Spans(self.span, count, self.case.reach if count > 1 else 0)
 
     @property
     def length(self) -> int:
         """L."""
-        length = self.window if self.spans > 1 else self.span + self.case.reach
+        length = self.spans.window if self.spans.count > 1 else self.span + self.case.reach
         return length + length % 2
 
     @property
     def cost(self) -> float:
         """In the unit above."""
-        case, rows = self.case, self.length * (1.5 if self.r == 1 else 1)
-        inputs, outputs, columns = case.stride * case.inputs, case.outputs, case.samples * self.spans * case.joints
-        frames = self.window * inputs + self.span * outputs
+        case, spans, rows = self.case, self.spans, self.length * (1.5 if self.r == 1 else 1)
+        inputs, outputs, columns = case.stride * case.inputs, case.outputs, case.samples * spans.count * case.joints
+        frames = spans.window * inputs + self.span * outputs
         product = self.r * inputs * outputs
         a_row = _TRANSFORM * frames + _SPECTRUM * (inputs + outputs) + product
-        overlap = _OVERLAP * self.span * inputs if self.spans > 1 else 0
+        overlap = _OVERLAP * self.span * inputs if spans.margin else 0
         return columns * (rows * a_row + _WINDOW * frames + overlap) + rows * product * _WEIGHT
 
     def matrices(self) -> tuple[paddle.Tensor, ...]:
-        """D, G, A, and the transpose of D with a row of zeros below where there are several spans."""
-        case = self.case
-        return _matrices(
-            self.window, self.before, self.span, self.length, case.taps, case.stride, case.dilation, self.r
-        )
+        """D, G, A, and the transpose of D, with a row of zeros below where windows overlap."""
+        return _matrices(self.spans, self.length, self.case.taps, self.case.stride, self.case.dilation, self.r)
 
 
 @lru_cache(1024)
@@ -166,47 +167,43 @@ class _SpectralConv(PyLayer):
     def forward(ctx, x, weight, plan, spectrum):
         ctx.save_for_backward(x, weight)
         ctx.plan, ctx.wanted = plan, (not x.stop_gradient, not weight.stop_gradient)
-        case, (decompose, _, compose, _) = plan.case, plan.matrices()
+        case, spans, (decompose, _, compose, _) = plan.case, plan.spans, plan.matrices()
         of_weight = _of_weight(weight, plan) if spectrum is None else spectrum.of(weight, plan)
-        y = paddle.matmul(of_weight, _of_frames(decompose, x, plan.r, case.stride, plan.span, plan.spans, plan.before))
+        y = paddle.matmul(of_weight, _of_frames(decompose, x, plan.r, case.stride, spans))
         y = paddle.matmul(compose, y.reshape([compose.shape[1], -1])).reshape([-1, case.joints])
         shape = case.samples, case.outputs, case.frames
-        return paddle.gather(y, _in_spans(*shape, 1, plan.span, plan.spans, 0)).reshape([*shape, case.joints])
+        return paddle.gather(y, _in_spans(*shape, 1, spans._replace(margin=0))).reshape([*shape, case.joints])
 
     @staticmethod
     def backward(ctx, gradient):
-        (x, weight), plan, case = ctx.saved_tensor(), ctx.plan, ctx.plan.case
+        (x, weight), plan, case, spans = ctx.saved_tensor(), ctx.plan, ctx.plan.case, ctx.plan.spans
         decompose, spread, compose, recompose = plan.matrices()
-        gradient = _of_frames(compose.t(), gradient, plan.r, 1, plan.span, plan.spans, 0)
+        gradient = _of_frames(compose.t(), gradient, plan.r, 1, spans._replace(margin=0))
         of_x = of_weight = None
         if ctx.wanted[1]:
-            of_frames = _of_frames(decompose, x, plan.r, case.stride, plan.span, plan.spans, plan.before)
-            of_weight = paddle.matmul(gradient, of_frames, transpose_y=True)
+            of_weight = paddle.matmul(gradient, _of_frames(decompose, x, plan.r, case.stride, spans), transpose_y=True)
             of_weight = of_weight.reshape([-1, plan.r, case.outputs, plan.r, case.stride, case.inputs])
             of_weight = gathered(of_weight, (0, 1, 3, 4, 2)).reshape([spread.shape[0], -1])
             of_weight = paddle.matmul(of_weight, spread, transpose_x=True).reshape(weight.shape)
         if ctx.wanted[0]:
-            of_x = paddle.matmul(_of_weight(weight, plan), gradient, transpose_x=True)
-            of_x = paddle.matmul(recompose, of_x.reshape([recompose.shape[1], -1])).reshape([-1, case.joints])
-            place = *x.shape[:3], case.stride, plan.span, plan.spans, plan.before
-            rows = of_x
+            rows = paddle.matmul(_of_weight(weight, plan), gradient, transpose_x=True)
+            rows = paddle.matmul(recompose, rows.reshape([recompose.shape[1], -1])).reshape([-1, case.joints])
+            place = *x.shape[:3], case.stride, spans
             of_x = paddle.gather(rows, _in_spans(*place))
-            if plan.spans > 1:
+            if spans.margin:
                 of_x = of_x + paddle.gather(rows, _in_neighbours(*place))
             of_x = of_x.reshape(x.shape)
         return of_x, of_weight
 
 
-def _of_frames(
-    matrix: paddle.Tensor, x: paddle.Tensor, r: int, stride: int, span: int, spans: int, before: int
-) -> paddle.Tensor:
+def _of_frames(matrix: paddle.Tensor, x: paddle.Tensor, r: int, stride: int, spans: _Spans) -> paddle.Tensor:
     """(B r, W), (N, C, T, V) -> (B, r s C, columns)."""
     n, channels, frames, joints = x.shape
-    places, inside = _of_windows(n, channels, frames, stride, span, spans, before)
+    places, inside = _in_windows(n, channels, frames, stride, spans)
     x = x.reshape([-1, joints])
     x = x if inside else paddle.concat([x, paddle.zeros([1, joints])])
-    x = paddle.matmul(matrix, paddle.gather(x, places).reshape([matrix.shape[1], -1]))
-    return x.reshape([-1, r * stride * channels, spans * n * joints])
+    x = paddle.matmul(matrix, paddle.gather(x, places).reshape([spans.window, -1]))
+    return x.reshape([-1, r * stride * channels, spans.count * n * joints])
 
 
 def _of_weight(weight: paddle.Tensor, plan: _Plan) -> paddle.Tensor:
@@ -218,38 +215,40 @@ def _of_weight(weight: paddle.Tensor, plan: _Plan) -> paddle.Tensor:
 
 
 @lru_cache(64)
-def _of_windows(n: int, channels: int, frames: int, stride: int, span: int, spans: int, before: int):
-    """Which row of (N, C, T) comes where in (W, s, C, spans, N); the one after the last is of zeros.
+def _in_windows(n: int, channels: int, frames: int, stride: int, spans: _Spans) -> tuple[paddle.Tensor, bool]:
+    """Which row of (N, C, T) comes where in (W, s, C, spans, N), and whether there is one for every place.
 
-    And whether none is.
+    Where there is none it is the row after the last, of zeros.
     """
-    i, phase, c, window, sample = np.ogrid[: span + 2 * before, :stride, :channels, :spans, :n]
-    t = (window * span - before + i) * stride + phase
+    i, phase, c, window, sample = np.ogrid[: spans.window, :stride, :channels, : spans.count, :n]
+    t = (window * spans.frames - spans.margin + i) * stride + phase
     inside = (t >= 0) & (t < frames)
     rows = np.where(inside, (sample * channels + c) * frames + t, n * channels * frames)
     return _rows(rows), bool(inside.all())
 
 
 @lru_cache(64)
-def _in_spans(n: int, channels: int, frames: int, stride: int, span: int, spans: int, before: int) -> paddle.Tensor:
+def _in_spans(n: int, channels: int, frames: int, stride: int, spans: _Spans) -> paddle.Tensor:
     """Which row of (W, s, C, spans, N) comes where in (N, C, T): the frame in the window of its span."""
     sample, c, t = np.ogrid[:n, :channels, :frames]
-    window, i = np.divmod(t // stride, span)
-    return _rows((((i + before) * stride + t % stride) * channels + c) * spans * n + window * n + sample)
+    window, i = np.divmod(t // stride, spans.frames)
+    i = i + spans.margin
+    return _rows((((i * stride + t % stride) * channels + c) * spans.count + window) * n + sample)
 
 
 @lru_cache(64)
-def _in_neighbours(n: int, channels: int, frames: int, stride: int, span: int, spans: int, before: int):
+def _in_neighbours(n: int, channels: int, frames: int, stride: int, spans: _Spans) -> paddle.Tensor:
     """Which row of (W + 1, s, C, spans, N) comes where in (N, C, T): the frame in the window before its own or after.
 
-    A row after the last window, of zeros, where it is in neither.
+    Where it is in neither that is a row of frame W, of zeros.
     """
     sample, c, t = np.ogrid[:n, :channels, :frames]
-    window, i = np.divmod(t // stride, span)
-    earlier, later = (i < before) & (window > 0), (i >= span - before) & (window < spans - 1)
-    i, window = i + before + span * (earlier * 1 - later), window - earlier + later
-    rows = ((i * stride + t % stride) * channels + c) * spans * n + window * n + sample
-    return _rows(np.where(earlier | later, rows, (span + 2 * before) * stride * channels * spans * n))
+    window, i = np.divmod(t // stride, spans.frames)
+    earlier = (i < spans.margin) & (window > 0)
+    later = (i >= spans.frames - spans.margin) & (window < spans.count - 1)
+    i = i + spans.margin + np.where(earlier, spans.frames, np.where(later, -spans.frames, 0))
+    i, window = np.where(earlier | later, i, spans.window), window - earlier + later
+    return _rows((((i * stride + t % stride) * channels + c) * spans.count + window) * n + sample)
 
 
 def _rows(places: np.ndarray) -> paddle.Tensor:
@@ -257,13 +256,13 @@ def _rows(places: np.ndarray) -> paddle.Tensor:
 
 
 @lru_cache(64)
-def _matrices(window: int, before: int, span: int, length: int, taps: int, stride: int, dilation: int, r: int):
+def _matrices(spans: _Spans, length: int, taps: int, stride: int, dilation: int, r: int) -> tuple[paddle.Tensor, ...]:
     """Computed in float64."""
     frequencies = np.arange(length // 2) + 0.5
     wave = lambda times: np.exp(-2j * np.pi * np.outer(frequencies, times) / length)
     offsets = dilation * (np.arange(taps) - (taps - 1) // 2)
-    signal, kernel = wave(np.arange(window)), wave(-(offsets // stride))
-    back = 2 / length * wave(before + np.arange(span))
+    signal, kernel = wave(np.arange(spans.window)), wave(-(offsets // stride))
+    back = 2 / length * wave(spans.margin + np.arange(spans.frames))
     if r == 1:  # (a + ib)(c + id): with p = c (a + b), q = a (d - c), r = b (c + d) it is p - r + i (p + q)
         decompose = [signal.real + signal.imag, signal.real, signal.imag]
         spread = [kernel.real, kernel.imag - kernel.real, kernel.real + kernel.imag]
@@ -274,7 +273,7 @@ def _matrices(window: int, before: int, span: int, length: int, taps: int, strid
     meets = offsets % stride == np.arange(stride)[:, None]  # (s, k)
     rows = lambda parts, columns: np.stack(parts, axis=1).reshape(-1, columns)
     spread = (np.stack(spread, axis=1)[:, :, None] * meets).reshape(-1, taps)
-    decompose, compose = rows(decompose, window), rows(compose, span).T
-    recompose = np.pad(decompose.T, ((0, 1 if before else 0), (0, 0)))
+    decompose, compose = rows(decompose, spans.window), rows(compose, spans.frames).T
+    recompose = np.pad(decompose.T, ((0, 1 if spans.margin else 0), (0, 0)))
     tensor = lambda matrix: paddle.to_tensor(np.ascontiguousarray(matrix.astype(np.float32)))
     return tensor(decompose), tensor(spread), tensor(compose), tensor(recompose)
