@@ -13,8 +13,7 @@ from paddleskel.models.stgcn import per_stage
 from paddleskel.nn.activation import relu
 from paddleskel.nn.aggregation import aggregate
 from paddleskel.nn.block import Block, DataBN, DataBNType, plan_stages
-from paddleskel.nn.conv import BiasedConv, ConvBN, mean_over_frames
-from paddleskel.nn.shifts import conv_to_one
+from paddleskel.nn.conv import BiasedConv, ConvBN, ConvToOne, mean_over_frames
 from paddleskel.nn.temporal import DEFAULT_BRANCHES, MultiBranchConv, TemporalConv
 from paddleskel.skeleton.graph import GraphMode, GraphSpec, build_graph
 from paddleskel.skeleton.layout import Layout
@@ -102,8 +101,8 @@ class Attention(nn.Layer):
         super().__init__()
         kernel = num_joints if num_joints % 2 else num_joints - 1
         xavier, zero = nn.initializer.XavierNormal(), nn.initializer.Constant(0.0)
-        self.conv_sa = nn.Conv1D(channels, 1, kernel, padding=(kernel - 1) // 2, weight_attr=_attr(xavier))
-        self.conv_ta = nn.Conv1D(channels, 1, 9, padding=4, weight_attr=_attr(zero))
+        self.conv_sa = ConvToOne(channels, kernel, _attr(xavier))
+        self.conv_ta = ConvToOne(channels, 9, _attr(zero))
         he = nn.initializer.Normal(0.0, (2 / channels) ** 0.5)
         self.fc1c = nn.Linear(channels, channels // 2, weight_attr=_attr(he))
         self.fc2c = nn.Linear(channels // 2, channels, weight_attr=_attr(zero))
@@ -112,11 +111,10 @@ class Attention(nn.Layer):
         # each mean is taken of what the gates before it would have made of y, without making it; a product of small
         # matrices spreads the three gates over y, because an elementwise product that broadcasts is slow on a CPU
         channels, frames, joints = y.shape[1:]
-        by_joint = mean_over_frames(y).squeeze(2)
-        by_joint = 1 + F.sigmoid(conv_to_one(by_joint, self.conv_sa.weight, self.conv_sa.bias))  # (N, 1, V)
+        by_joint = 1 + F.sigmoid(self.conv_sa(mean_over_frames(y).squeeze(2)))  # (N, 1, V)
         gated = paddle.matmul(y.reshape([-1, channels * frames, joints]), by_joint.transpose([0, 2, 1]) / joints)
         gated = gated.reshape([-1, channels, frames])  # mean over joints
-        by_frame = 1 + F.sigmoid(conv_to_one(gated, self.conv_ta.weight, self.conv_ta.bias))  # (N, 1, T)
+        by_frame = 1 + F.sigmoid(self.conv_ta(gated))  # (N, 1, T)
         gated = paddle.matmul(gated, by_frame.transpose([0, 2, 1]) / frames).squeeze(2)  # mean over frames too
         by_channel = 1 + F.sigmoid(self.fc2c(relu(self.fc1c(gated))))  # (N, C)
         by_place = paddle.matmul(by_frame.transpose([0, 2, 1]), by_joint).reshape([-1, 1, frames * joints])

@@ -102,6 +102,19 @@ class ConvBN(nn.Sequential):
         )
 
 
+class ConvToOne(nn.Conv1D):
+    """A convolution along one axis to one channel, padded so that L stays; the kernel is odd.
+
+    Shape: (N, C, L) -> (N, 1, L).
+    """
+
+    def __init__(self, channels: int, kernel: int, weight_attr: paddle.ParamAttr):
+        super().__init__(channels, 1, kernel, padding=kernel // 2, weight_attr=weight_attr)
+
+    def forward(self, x):
+        return shifts.conv_to_one(x, self.weight, self.bias)
+
+
 class BiasedConv(nn.Layer):
     """A (kernel x 1) convolution with a bias that no BatchNorm removes.
 

@@ -34,6 +34,14 @@ def build(name, layout="coco", **options):
     return build_model({"backbone": {"name": name, **options}, "head": "GCNHead"}, load_layout(layout), 60)
 
 
+def test_the_gates_of_aagcn_are_counted():
+    """Convolutions over 17 joints and 9 of 20 frames, both to one channel, and two linear layers, for two persons."""
+    with_gates, without = (
+        summarize(build(network, num_stages=1), (2, 20, 17, 3)).macs for network in ("AAGCN", "AGCN")
+    )
+    assert with_gates - without == 2 * 64 * (17 * 17 + 9 * 20 + 2 * 32)
+
+
 @pytest.mark.parametrize(("network", "joints"), COSTS)
 def test_costs_of_the_published_networks(network, joints):
     params, macs, with_norms = COSTS[network, joints]
