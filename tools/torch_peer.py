@@ -1,5 +1,6 @@
-"""The seven networks written plainly in torch: a peer for tools/benchmark.py, which needs `pip install torch`.
+"""The seven networks written plainly in torch: a peer for tools/benchmark.py.
 
+    pip install torch
     python tools/benchmark.py train --model all --peer tools/torch_peer.py
 
 Each follows its paper operation by operation, as PYSKL does: einsum over the graph, a bias in every convolution, a
@@ -7,14 +8,14 @@ convolution of its own for each branch and subset. Layers are called as in PYSKL
 tests/nn/test_torch_peer.py can give them our weights and compare what comes out.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-JOINTS = {"coco": 17, "nturgb+d": 25, "openpose": 18, "nw_ucla": 20, "handmp": 21}
+from paddleskel.benchmark.subjects import Subject
+from paddleskel.skeleton.layout import load_layout
 
 
 def over_time(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -38,6 +39,11 @@ class Temporal(nn.Module):
 def opening(inputs: int, outputs: int) -> list[nn.Module]:
     """What a branch starts with."""
     return [over_time(inputs, outputs), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def add(y: Tensor, residual: nn.Module | None, x: Tensor) -> Tensor:
+    """y, and the residual of x where there is one."""
+    return y if residual is None else y + residual(x)
 
 
 def largest_of_three(stride: int) -> nn.Module:
@@ -95,14 +101,13 @@ class MultiScale(nn.Module):
         branches.append(nn.Sequential(*opening(inputs, thin), largest_of_three(stride), nn.BatchNorm2d(thin)))
         branches.append(nn.Sequential(over_time(inputs, last, stride=stride), nn.BatchNorm2d(last)))
         self.branches = nn.ModuleList(branches)
-        self.activation, self.has_residual, self.residual = activation, residual, None
-        if residual and (inputs != outputs or stride > 1):
-            self.residual = Temporal(inputs, outputs, 1, stride)
+        self.activation, self.residual = activation, None
+        if residual:
+            same = inputs == outputs and stride == 1
+            self.residual = nn.Identity() if same else Temporal(inputs, outputs, 1, stride)
 
     def forward(self, x):
-        y = torch.cat([branch(x) for branch in self.branches], dim=1)
-        if self.has_residual:
-            y = y + (x if self.residual is None else self.residual(x))
+        y = add(torch.cat([branch(x) for branch in self.branches], dim=1), self.residual, x)
         return torch.relu(y) if self.activation else y
 
 
@@ -111,18 +116,16 @@ class Spatial(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, residual: bool = True):
         super().__init__()
-        self.bn, self.has_residual, self.down = nn.BatchNorm2d(outputs), residual, None
-        if residual and inputs != outputs:
-            self.down = nn.Sequential(over_time(inputs, outputs), nn.BatchNorm2d(outputs))
+        self.bn, self.down = nn.BatchNorm2d(outputs), None
+        if residual:
+            lifted = nn.Sequential(over_time(inputs, outputs), nn.BatchNorm2d(outputs))
+            self.down = nn.Identity() if inputs == outputs else lifted
 
     def heard(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
     def forward(self, x):
-        y = self.bn(self.heard(x))
-        if self.has_residual:
-            y = y + (x if self.down is None else self.down(x))
-        return torch.relu(y)
+        return torch.relu(add(self.bn(self.heard(x)), self.down, x))
 
 
 class GraphConv(Spatial):
@@ -232,18 +235,15 @@ class DynamicGroupConv(Spatial):
 class Block(nn.Module):
     """A graph convolution, a temporal one, a residual, ReLU. names: what the two are called."""
 
-    def __init__(self, gcn: nn.Module, tcn: nn.Module, names: tuple[str, str], has_residual: bool, residual=None):
+    def __init__(self, gcn: nn.Module, tcn: nn.Module, names: tuple[str, str], residual: nn.Module | None):
         super().__init__()
-        self.names, self.has_residual, self.residual = names, has_residual, residual
+        self.names, self.residual = names, residual
         self.add_module(names[0], gcn)
         self.add_module(names[1], tcn)
 
     def forward(self, x):
         gcn, tcn = (self.get_submodule(name) for name in self.names)
-        y = tcn(gcn(x))
-        if self.has_residual:
-            y = y + (x if self.residual is None else self.residual(x))
-        return torch.relu(y)
+        return torch.relu(add(tcn(gcn(x)), self.residual, x))
 
 
 class Backbone(nn.Module):
@@ -269,7 +269,7 @@ class Backbone(nn.Module):
 
 
 class Stacked(Backbone):
-    """Ten blocks of `base` channels, doubled in the fifth and the eighth, where time is halved."""
+    """Blocks of `base` channels, doubled in those of `wider`, counted from 1, where time is halved."""
 
     def __init__(self, network: str, graph: Tensor, base: int, blocks: int, wider: Sequence[int], persons: int):
         by_person = network in ("AGCN", "AAGCN", "CTRGCN")
@@ -296,14 +296,16 @@ class Stacked(Backbone):
             outputs *= stride
             gcn = spatial[network](inputs, outputs)
             tcn = temporal.get(network, lambda o, s: Temporal(o, o, 9, s))(outputs, stride)
-            residual = Temporal(inputs, outputs, 1, stride) if number > 1 and stride > 1 else None
-            made.append(Block(gcn, tcn, names, number > 1, residual))
+            residual = None if number == 1 else nn.Identity()
+            if number > 1 and stride > 1:
+                residual = Temporal(inputs, outputs, 1, stride)
+            made.append(Block(gcn, tcn, names, residual))
             inputs = outputs
-        self.add_module("net" if network == "CTRGCN" else "gcn", made)
-        self.made, self.width = [made], outputs
+        self.name, self.width = "net" if network == "CTRGCN" else "gcn", outputs
+        self.add_module(self.name, made)
 
     def body(self, x):
-        for block in self.made[0]:
+        for block in self.get_submodule(self.name):
             x = block(x)
         return x
 
@@ -412,13 +414,12 @@ class Network(nn.Module):
 
 def build(name: str) -> Callable[[], object]:
     """Return the step of that name, see paddleskel/benchmark/subjects.py: training, or else a forward pass."""
-    kind, network, layout, size = name.split("/")[:4]
-    clips, persons, frames = map(int, size.split("x"))
-    if threads := os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(int(threads))
+    subject = Subject.parse(name)
+    joints = load_layout(subject.layout).num_joints
     torch.manual_seed(0)
-    model = Network(network, JOINTS[layout], persons=persons)
-    inputs, labels = torch.randn(clips, persons, frames, JOINTS[layout], 3), torch.randint(0, 60, (clips,))
+    model = Network(subject.network, joints, subject.classes, persons=subject.persons)
+    inputs = torch.randn(subject.batch, subject.persons, subject.frames, joints, 3)
+    labels = torch.randint(0, subject.classes, (subject.batch,))
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
     def train() -> None:
@@ -430,5 +431,5 @@ def build(name: str) -> Callable[[], object]:
         with torch.no_grad():
             model(inputs)
 
-    model.train(kind == "train")
-    return train if kind == "train" else evaluate
+    model.train(subject.kind == "train")
+    return train if subject.kind == "train" else evaluate
