@@ -1,12 +1,12 @@
 """Latency, throughput and memory of prediction."""
 
-import resource
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from paddleskel.benchmark.worker import peak_mib
 
 
 @dataclass
@@ -45,11 +45,5 @@ class Meter:
             f"    latency a batch, ms: mean {times.mean():.2f}  p50 {p50:.2f}  p90 {p90:.2f}  p95 {p95:.2f}  "
             f"p99 {p99:.2f}  max {times.max():.2f}",
             f"    throughput: {self.samples / total:.1f} samples/s, reading included",
-            f"    peak memory: {peak_memory() / 2**20:.0f} MiB",
+            f"    peak memory: {peak_mib():.0f} MiB",
         ]
-
-
-def peak_memory() -> int:
-    """Most memory this process has held, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -149,6 +149,13 @@ def test_processes_share_a_step(run):
     assert "3 processes cannot share 2 clips evenly" in result.err
 
 
+def test_the_memory_of_the_process_that_starts_a_worker_is_not_counted(peer):
+    code = "from paddleskel.benchmark.rounds import Worker; held = b'1' * 2**29; "
+    code += f"worker = Worker({str(peer)!r}, 'one', 1); print(worker.run(0)['peak_mib']); worker.close()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert 0 < float(done.stdout) < 256, done.stderr
+
+
 def test_recomputing_keeps_less_of_a_step():
     plain = Subject("train", "STGCNPlusPlus", "coco", 8, 2, 64)
     peaks = []
@@ -175,11 +182,11 @@ def test_scaling_counts_processes_and_draws(run, tmp_path, monkeypatch):
     assert pixels[..., :3].min() < 0.3
 
 
-@pytest.mark.parametrize(("step", "told"), [("matmul/8", "7"), ("stock:matmul/8", "None")])
+@pytest.mark.parametrize(("step", "told"), [("matmul/8", "4"), ("stock:matmul/8", "None")])
 def test_stock_paddle_is_not_told_of_the_processor(step, told):
     code = "import os; from paddleskel.benchmark.subjects import build; "
     code += f"build({step!r})(); print(os.environ.get('MKL_DEBUG_CPU_TYPE'))"
-    environment = {**os.environ, "MKL_DEBUG_CPU_TYPE": "7"}
+    environment = {**os.environ, "MKL_DEBUG_CPU_TYPE": "4"}  # runs on any x86
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == told, done.stderr
 
