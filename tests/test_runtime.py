@@ -98,7 +98,7 @@ def test_imports_run_downwards():
     import ast
 
     levels = {
-        0: ["errors", "registry", "runtime", "config", "files", "metrics"],
+        0: ["errors", "registry", "runtime", "config", "files", "memory", "metrics"],
         1: ["skeleton", "nn"],
         2: ["data", "models"],
         3: ["convert", "report", "results", "ensemble"],

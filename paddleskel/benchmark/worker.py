@@ -11,9 +11,9 @@ import importlib
 import importlib.util
 import json
 import os
-import resource
 import sys
 import time
+from pathlib import Path
 
 
 def load(module: str):
@@ -26,15 +26,8 @@ def load(module: str):
     return loaded
 
 
-def peak_mib() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    try:
-        with open("/proc/self/status", encoding="utf-8", errors="replace") as status:
-            peak = next(line for line in status if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) / 2**10
-    except (OSError, StopIteration):  # no Linux; there, what follows would count the process that started this one too
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+# by its path: to import paddleskel would change the environment of a peer
+peak_mib = load(str(Path(__file__).parents[1] / "memory.py")).peak_mib
 
 
 def main() -> None:

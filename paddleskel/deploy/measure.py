@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from paddleskel.benchmark.worker import peak_mib
+from paddleskel.memory import peak_mib
 
 
 @dataclass
