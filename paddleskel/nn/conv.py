@@ -12,8 +12,10 @@ from typing import Literal
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
+from paddle.autograd import PyLayer
 
 from paddleskel.nn import shifts, spectral
+from paddleskel.nn.place import eager_float32_on_cpu
 
 # "torch": PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). "kaiming": N(0, sqrt(2/fan_out)), "kaiming_fan_in"
 # with fan_in in its place.
@@ -154,7 +156,44 @@ class BiasedConv(nn.Layer):
         return paddle.concat([self.weight, bias], axis=1)
 
     def forward(self, x):
-        return _over_time(append_ones(x), self.joined(), self.stride[0], self.dilation[0])
+        weight, stride = self.joined(), self.stride[0]
+        if weight.shape[2] == stride == 1 and eager_float32_on_cpu(x, weight):
+            return _Biased1x1.apply(x, weight)
+        return _over_time(append_ones(x), weight, stride, self.dilation[0])
+
+
+class _Biased1x1(PyLayer):
+    """The input is not kept a second time, with its ones."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        ctx.wanted = not x.stop_gradient, not weight.stop_gradient
+        return F.conv2d(append_ones(x), weight)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensor()
+        return gradients_of_1x1(append_ones(x), weight, gradient, ctx.wanted)
+
+
+def gradients_of_1x1(with_ones, weight, gradient, wanted: tuple[bool, bool]):
+    """The gradients of x and of the weight of a 1x1 convolution whose last input channel is of ones.
+
+    Shape: (N, C_in + 1, T, V), (C_out, C_in + 1, 1, 1), (N, C_out, T, V) -> (N, C_in, T, V), (C_out, C_in + 1, 1, 1).
+
+    Args:
+        wanted: whether each of them is, else it is None.
+    """
+    n, inputs, frames, joints = with_ones.shape
+    gradient = gradient.flatten(2)
+    of_x = of_weight = None
+    if wanted[0]:
+        of_x = paddle.matmul(weight[:, :-1].reshape([-1, inputs - 1]), gradient, transpose_x=True)
+        of_x = of_x.reshape([n, inputs - 1, frames, joints])
+    if wanted[1]:
+        of_weight = paddle.matmul(gradient, with_ones.flatten(2), transpose_y=True).sum(axis=0).reshape(weight.shape)
+    return of_x, of_weight
 
 
 def append_ones(x):

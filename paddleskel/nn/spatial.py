@@ -8,7 +8,7 @@ from paddle import nn
 
 from paddleskel.nn.activation import relu
 from paddleskel.nn.aggregation import aggregate
-from paddleskel.nn.conv import ConvBN, Init, append_ones, bias_init, weight_init
+from paddleskel.nn.conv import ConvBN, Init, bias_init, weight_init
 
 
 class GraphConv(nn.Layer):
@@ -16,8 +16,7 @@ class GraphConv(nn.Layer):
 
         y = relu(BN(sum_k (W_k x + b_k) A_k) [+ residual])                     (ST-GCN, eq. 10)
 
-    Computed as one 1x1 convolution of the K aggregated inputs x A_k, which is the same sum in another order. One more
-    input channel, of ones, carries the bias: aggregated, it is the column sums of A_k, which b_k multiplies.
+    Computed as one 1x1 convolution of the K aggregated inputs x A_k, which is the same sum in another order.
 
     Shape: (N, C_in, T, V) -> (N, C_out, T, V).
 
@@ -72,12 +71,7 @@ class GraphConv(nn.Layer):
         return self.A + self.PA if self.adaptive == "offset" else self.A
 
     def forward(self, x):
-        graph, weight, inputs = self.adjacency().unsqueeze(0), self.weight, x
-        if self.bias is not None:
-            inputs = append_ones(x)
-            weight = weight.reshape([weight.shape[0], graph.shape[1], -1])
-            weight = paddle.concat([weight, self.bias.squeeze(3)], axis=2).reshape([weight.shape[0], -1, 1, 1])
-        y = self.bn(aggregate(inputs, graph, weight))
+        y = self.bn(aggregate(x, self.adjacency().unsqueeze(0), self.weight, self.bias))
         if self.with_res:
             y = y + (x if self.down is None else self.down(x))
         return relu(y)

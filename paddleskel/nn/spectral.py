@@ -165,35 +165,36 @@ def _plan(case: _Case) -> _Plan:
 class _SpectralConv(PyLayer):
     @staticmethod
     def forward(ctx, x, weight, plan, spectrum):
-        ctx.save_for_backward(x, weight)
-        ctx.plan, ctx.wanted = plan, (not x.stop_gradient, not weight.stop_gradient)
         case, spans, (decompose, _, compose, _) = plan.case, plan.spans, plan.matrices()
         of_weight = _of_weight(weight, plan) if spectrum is None else spectrum.of(weight, plan)
-        y = paddle.matmul(of_weight, _of_frames(decompose, x, plan.r, case.stride, spans))
+        of_frames = _of_frames(decompose, x, plan.r, case.stride, spans)
+        ctx.plan, ctx.frames, ctx.shape = plan, x.shape[2], weight.shape
+        ctx.save_for_backward(None if x.stop_gradient else of_weight, None if weight.stop_gradient else of_frames)
+        y = paddle.matmul(of_weight, of_frames)
         y = paddle.matmul(compose, y.reshape([compose.shape[1], -1])).reshape([-1, case.joints])
         shape = case.samples, case.outputs, case.frames
         return paddle.gather(y, _in_spans(*shape, 1, spans._replace(margin=0))).reshape([*shape, case.joints])
 
     @staticmethod
     def backward(ctx, gradient):
-        (x, weight), plan, case, spans = ctx.saved_tensor(), ctx.plan, ctx.plan.case, ctx.plan.spans
-        decompose, spread, compose, recompose = plan.matrices()
+        (of_weight, of_frames), plan, case, spans = ctx.saved_tensor(), ctx.plan, ctx.plan.case, ctx.plan.spans
+        _, spread, compose, recompose = plan.matrices()
         gradient = _of_frames(compose.t(), gradient, plan.r, 1, spans._replace(margin=0))
-        of_x = of_weight = None
-        if ctx.wanted[1]:
-            of_weight = paddle.matmul(gradient, _of_frames(decompose, x, plan.r, case.stride, spans), transpose_y=True)
-            of_weight = of_weight.reshape([-1, plan.r, case.outputs, plan.r, case.stride, case.inputs])
-            of_weight = gathered(of_weight, (0, 1, 3, 4, 2)).reshape([spread.shape[0], -1])
-            of_weight = paddle.matmul(of_weight, spread, transpose_x=True).reshape(weight.shape)
-        if ctx.wanted[0]:
-            rows = paddle.matmul(_of_weight(weight, plan), gradient, transpose_x=True)
+        for_x = for_weight = None
+        if of_frames is not None:
+            for_weight = paddle.matmul(gradient, of_frames, transpose_y=True)
+            for_weight = for_weight.reshape([-1, plan.r, case.outputs, plan.r, case.stride, case.inputs])
+            for_weight = gathered(for_weight, (0, 1, 3, 4, 2)).reshape([spread.shape[0], -1])
+            for_weight = paddle.matmul(for_weight, spread, transpose_x=True).reshape(ctx.shape)
+        if of_weight is not None:
+            rows = paddle.matmul(of_weight, gradient, transpose_x=True)
             rows = paddle.matmul(recompose, rows.reshape([recompose.shape[1], -1])).reshape([-1, case.joints])
-            place = *x.shape[:3], case.stride, spans
-            of_x = paddle.gather(rows, _in_spans(*place))
+            place = case.samples, case.inputs, ctx.frames, case.stride, spans
+            for_x = paddle.gather(rows, _in_spans(*place))
             if spans.margin:
-                of_x = of_x + paddle.gather(rows, _in_neighbours(*place))
-            of_x = of_x.reshape(x.shape)
-        return of_x, of_weight
+                for_x = for_x + paddle.gather(rows, _in_neighbours(*place))
+            for_x = for_x.reshape([*place[:3], case.joints])
+        return for_x, for_weight
 
 
 def _of_frames(matrix: paddle.Tensor, x: paddle.Tensor, r: int, stride: int, spans: _Spans) -> paddle.Tensor:
