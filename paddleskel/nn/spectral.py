@@ -17,6 +17,10 @@ in spans whose windows are longer by the kernel's reach, and L = W.
 
 With a stride of s, frames t s + p for p = 0 ... s - 1 are s inputs of T / s frames each, and so are the taps that meet
 them: C_in becomes s C_in, T becomes T / s, and the stride is gone.
+
+Both sides have a channel more than is wanted, for which the weight's spectrum has zeros. Channels are powers of two;
+rows of a matrix that lie a multiple of 4 KiB apart take each other's place in the cache: transforms would take twice as
+long.
 """
 
 from functools import lru_cache
@@ -24,6 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle.autograd import PyLayer
 
 from paddleskel.nn.place import eager_float32_on_cpu
@@ -168,7 +173,7 @@ class _SpectralConv(PyLayer):
         case, spans, (decompose, _, compose, _) = plan.case, plan.spans, plan.matrices()
         of_weight = _of_weight(weight, plan) if spectrum is None else spectrum.of(weight, plan)
         of_frames = _of_frames(decompose, x, plan.r, case.stride, spans)
-        ctx.plan, ctx.frames, ctx.shape = plan, x.shape[2], weight.shape
+        ctx.plan, ctx.frames = plan, x.shape[2]
         ctx.save_for_backward(None if x.stop_gradient else of_weight, None if weight.stop_gradient else of_frames)
         y = paddle.matmul(of_weight, of_frames)
         y = paddle.matmul(compose, y.reshape([compose.shape[1], -1])).reshape([-1, case.joints])
@@ -183,9 +188,10 @@ class _SpectralConv(PyLayer):
         for_x = for_weight = None
         if of_frames is not None:
             for_weight = paddle.matmul(gradient, of_frames, transpose_y=True)
-            for_weight = for_weight.reshape([-1, plan.r, case.outputs, plan.r, case.stride, case.inputs])
+            for_weight = for_weight.reshape([-1, plan.r, case.outputs + 1, plan.r, case.stride, case.inputs + 1])
             for_weight = gathered(for_weight, (0, 1, 3, 4, 2)).reshape([spread.shape[0], -1])
-            for_weight = paddle.matmul(for_weight, spread, transpose_x=True).reshape(ctx.shape)
+            for_weight = paddle.matmul(for_weight, spread, transpose_x=True)
+            for_weight = for_weight.reshape([case.outputs + 1, case.inputs + 1, -1, 1])[:-1, :-1]
         if of_weight is not None:
             rows = paddle.matmul(of_weight, gradient, transpose_x=True)
             rows = paddle.matmul(recompose, rows.reshape([recompose.shape[1], -1])).reshape([-1, case.joints])
@@ -198,30 +204,32 @@ class _SpectralConv(PyLayer):
 
 
 def _of_frames(matrix: paddle.Tensor, x: paddle.Tensor, r: int, stride: int, spans: _Spans) -> paddle.Tensor:
-    """(B r, W), (N, C, T, V) -> (B, r s C, columns)."""
+    """(B r, W), (N, C, T, V) -> (B, r s (C + 1), columns)."""
     n, channels, frames, joints = x.shape
     places, inside = _in_windows(n, channels, frames, stride, spans)
     x = x.reshape([-1, joints])
     x = x if inside else paddle.concat([x, paddle.zeros([1, joints])])
     x = paddle.matmul(matrix, paddle.gather(x, places).reshape([spans.window, -1]))
-    return x.reshape([-1, r * stride * channels, spans.count * n * joints])
+    return x.reshape([-1, r * stride * (channels + 1), spans.count * n * joints])
 
 
 def _of_weight(weight: paddle.Tensor, plan: _Plan) -> paddle.Tensor:
-    """(C_out, C_in, k, 1) -> (B, r C_out, r s C_in)."""
-    r, (_, _, outputs, _, _, taps, stride, _), (_, spread, _, _) = plan.r, plan.case, plan.matrices()
+    """(C_out, C_in, k, 1) -> (B, r (C_out + 1), r s (C_in + 1))."""
+    r, (_, inputs, outputs, _, _, taps, stride, _), (_, spread, _, _) = plan.r, plan.case, plan.matrices()
+    weight = F.pad(weight.squeeze(3), [0, 1, 0, 1, 0, 0])
     blocks = paddle.matmul(spread, weight.reshape([-1, taps]), transpose_y=True)
-    blocks = gathered(blocks.reshape([-1, r, r, stride, outputs, plan.case.inputs]), (0, 1, 4, 2, 3))
-    return blocks.reshape([-1, r * outputs, r * stride * plan.case.inputs])
+    blocks = gathered(blocks.reshape([-1, r, r, stride, outputs + 1, inputs + 1]), (0, 1, 4, 2, 3))
+    return blocks.reshape([-1, r * (outputs + 1), r * stride * (inputs + 1)])
 
 
 @lru_cache(64)
 def _in_windows(n: int, channels: int, frames: int, stride: int, spans: _Spans) -> tuple[paddle.Tensor, bool]:
-    """Which row of (N, C, T) comes where in (W, s, C, spans, N), and whether there is one for every place.
+    """Which row of (N, C, T) comes where in (W, s, C + 1, spans, N), and whether there is one for every place.
 
-    Where there is none it is the row after the last, of zeros.
+    Where there is none it is the row after the last, of zeros. The channel too many is the last one again.
     """
-    i, phase, c, window, sample = np.ogrid[: spans.window, :stride, :channels, : spans.count, :n]
+    i, phase, c, window, sample = np.ogrid[: spans.window, :stride, : channels + 1, : spans.count, :n]
+    c = c.clip(max=channels - 1)
     t = (window * spans.frames - spans.margin + i) * stride + phase
     inside = (t >= 0) & (t < frames)
     rows = np.where(inside, (sample * channels + c) * frames + t, n * channels * frames)
@@ -230,16 +238,16 @@ def _in_windows(n: int, channels: int, frames: int, stride: int, spans: _Spans) 
 
 @lru_cache(64)
 def _in_spans(n: int, channels: int, frames: int, stride: int, spans: _Spans) -> paddle.Tensor:
-    """Which row of (W, s, C, spans, N) comes where in (N, C, T): the frame in the window of its span."""
+    """Which row of (W, s, C + 1, spans, N) comes where in (N, C, T): the frame in the window of its span."""
     sample, c, t = np.ogrid[:n, :channels, :frames]
     window, i = np.divmod(t // stride, spans.frames)
     i = i + spans.margin
-    return _rows((((i * stride + t % stride) * channels + c) * spans.count + window) * n + sample)
+    return _rows((((i * stride + t % stride) * (channels + 1) + c) * spans.count + window) * n + sample)
 
 
 @lru_cache(64)
 def _in_neighbours(n: int, channels: int, frames: int, stride: int, spans: _Spans) -> paddle.Tensor:
-    """Which row of (W + 1, s, C, spans, N) comes where in (N, C, T): the frame in the window before its own or after.
+    """Which row of (W + 1, s, C + 1, spans, N) comes where in (N, C, T): the frame in the window before or after.
 
     Where it is in neither that is a row of frame W, of zeros.
     """
@@ -249,7 +257,7 @@ def _in_neighbours(n: int, channels: int, frames: int, stride: int, spans: _Span
     later = (i >= spans.frames - spans.margin) & (window < spans.count - 1)
     i = i + spans.margin + np.where(earlier, spans.frames, np.where(later, -spans.frames, 0))
     i, window = np.where(earlier | later, i, spans.window), window - earlier + later
-    return _rows((((i * stride + t % stride) * channels + c) * spans.count + window) * n + sample)
+    return _rows((((i * stride + t % stride) * (channels + 1) + c) * spans.count + window) * n + sample)
 
 
 def _rows(places: np.ndarray) -> paddle.Tensor:

@@ -11,11 +11,12 @@ from paddleskel.nn.conv import BiasedConv
 from paddleskel.nn.rows import reorder
 
 
-def plain(x, graphs, weight):
+def plain(x, graphs, weight, bias=None):
     """One neighbourhood after the other."""
     total = 0
     for k, part in enumerate(paddle.split(weight, graphs.shape[1], axis=1)):
-        total = total + F.conv2d(paddle.matmul(x, graphs[:, k : k + 1]), part)
+        features = F.conv2d(x, part, None if bias is None else bias[:, k].flatten())
+        total = total + paddle.matmul(features, graphs[:, k : k + 1])
     return total
 
 
@@ -41,9 +42,25 @@ def assert_close(found, expected):
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("graphs", [1, "one a sample"])
 @pytest.mark.parametrize("frozen", [(), (0,), (1,), (2,), (0, 1)])
-def test_value_and_gradients(samples, graphs, frozen):
-    shapes = [(samples, 4, 6, 5), (graphs if graphs == 1 else samples, 3, 5, 5), (7, 12, 1, 1)]
+@pytest.mark.parametrize("biased", [False, True])
+def test_value_and_gradients(biased, samples, graphs, frozen):
+    shapes = [(samples, 4, 6, 5), (graphs if graphs == 1 else samples, 3, 5, 5), (7, 12, 1, 1), (7, 3, 1, 1)]
+    shapes = shapes if biased else shapes[:3]
     assert_close(results(aggregate, shapes, frozen), results(plain, shapes, frozen))
+
+
+@pytest.mark.parametrize("frozen", [(), (0,), (1, 2), (2,)])
+def test_value_and_gradients_of_a_1x1_convolution_with_a_bias(frozen):
+    layer = BiasedConv(4, 7)
+
+    def conv(x, weight, bias):
+        layer.weight, layer.bias = weight, bias
+        return layer(x)
+
+    del layer.weight, layer.bias  # tensors take their place
+    shapes = [(3, 4, 6, 5), (7, 4, 1, 1), (7, 1, 1, 1)]
+    expected = results(lambda x, weight, bias: F.conv2d(x, weight, bias.flatten()), shapes, frozen)
+    assert_close(results(conv, shapes, frozen), expected)
 
 
 @pytest.mark.parametrize("samples", [1, 3])
