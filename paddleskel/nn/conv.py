@@ -15,7 +15,7 @@ from paddle import nn
 from paddle.autograd import PyLayer
 
 from paddleskel.nn import shifts, spectral
-from paddleskel.nn.place import eager_float32_on_cpu
+from paddleskel.nn.place import eager_float32_on_cpu, eager_on_cpu
 
 # "torch": PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). "kaiming": N(0, sqrt(2/fan_out)), "kaiming_fan_in"
 # with fan_in in its place.
@@ -192,7 +192,8 @@ def gradients_of_1x1(with_ones, weight, gradient, wanted: tuple[bool, bool]):
         of_x = paddle.matmul(weight[:, :-1].reshape([-1, inputs - 1]), gradient, transpose_x=True)
         of_x = of_x.reshape([n, inputs - 1, frames, joints])
     if wanted[1]:
-        of_weight = paddle.matmul(gradient, with_ones.flatten(2), transpose_y=True).sum(axis=0).reshape(weight.shape)
+        of_weight = paddle.matmul(gradient, with_ones.flatten(2), transpose_y=True).reshape([1, n, -1])
+        of_weight = sum_terms(of_weight).reshape(weight.shape)
     return of_x, of_weight
 
 
@@ -205,3 +206,10 @@ def mean_over_frames(x):
     """(N, C, T, V) -> (N, C, 1, V). A matrix product, because the gradient of mean() is many times slower on a CPU."""
     frames = x.shape[2]
     return paddle.matmul(paddle.full([1, frames], 1 / frames, dtype=x.dtype), x)
+
+
+def sum_terms(terms: paddle.Tensor) -> paddle.Tensor:
+    """(N, K, L) -> (N, 1, L). On a CPU a product is several times faster than a sum, which keeps less on a GPU."""
+    if paddle.in_dynamic_mode() and not eager_on_cpu(terms):
+        return terms.sum(axis=1, keepdim=True)
+    return paddle.matmul(paddle.ones([1, terms.shape[1]], terms.dtype), terms)
