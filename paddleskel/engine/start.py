@@ -63,7 +63,7 @@ def announce(log: Log, settings: Settings, config: dict, model: nn.Layer, sample
     sharing = processes_that_pay(settings.DATASET.batch_size, cpu_threads())
     if sharing and processes == 1 and not has_gpu() and not settings.MODEL.recompute:
         log.line(
-            f"note: {sharing} processes that share the cores and the batch usually train 1.2 to 1.6 times as fast: "
+            f"note: {sharing} processes that share the cores and the batch usually train 1.1 to 1.5 times as fast: "
             f"tools/dist_train.sh CONFIG {sharing} -o DATASET.batch_size={settings.DATASET.batch_size // sharing} "
             "(docs/distributed.md says what changes)"
         )

@@ -41,6 +41,9 @@ _WINDOW, _OVERLAP = 22, 20  # moving a number to its window, and adding what win
 _DIRECT = 30  # reading and writing an input of a tap in a convolution of frames, by shifts or Paddle's
 
 _SHORTEST = 8  # frames of a span
+# channels from which the spectrum of the frames is computed again for the gradient: the more channels, the smaller its
+# part of the work, while with half the frames of twice the channels it takes as much memory or more
+_WIDE = 256
 
 
 class Spectrum:
@@ -173,8 +176,9 @@ class _SpectralConv(PyLayer):
         case, spans, (decompose, _, compose, _) = plan.case, plan.spans, plan.matrices()
         of_weight = _of_weight(weight, plan) if spectrum is None else spectrum.of(weight, plan)
         of_frames = _of_frames(decompose, x, plan.r, case.stride, spans)
-        ctx.plan, ctx.frames = plan, x.shape[2]
-        ctx.save_for_backward(None if x.stop_gradient else of_weight, None if weight.stop_gradient else of_frames)
+        ctx.plan, ctx.frames, ctx.again = plan, x.shape[2], case.inputs >= _WIDE
+        kept = x if ctx.again else of_frames
+        ctx.save_for_backward(None if x.stop_gradient else of_weight, None if weight.stop_gradient else kept)
         y = paddle.matmul(of_weight, of_frames)
         y = paddle.matmul(compose, y.reshape([compose.shape[1], -1])).reshape([-1, case.joints])
         shape = case.samples, case.outputs, case.frames
@@ -182,11 +186,12 @@ class _SpectralConv(PyLayer):
 
     @staticmethod
     def backward(ctx, gradient):
-        (of_weight, of_frames), plan, case, spans = ctx.saved_tensor(), ctx.plan, ctx.plan.case, ctx.plan.spans
-        _, spread, compose, recompose = plan.matrices()
+        (of_weight, kept), plan, case, spans = ctx.saved_tensor(), ctx.plan, ctx.plan.case, ctx.plan.spans
+        decompose, spread, compose, recompose = plan.matrices()
         gradient = _of_frames(compose.t(), gradient, plan.r, 1, spans._replace(margin=0))
         for_x = for_weight = None
-        if of_frames is not None:
+        if kept is not None:
+            of_frames = _of_frames(decompose, kept, plan.r, case.stride, spans) if ctx.again else kept
             for_weight = paddle.matmul(gradient, of_frames, transpose_y=True)
             for_weight = for_weight.reshape([-1, plan.r, case.outputs + 1, plan.r, case.stride, case.inputs + 1])
             for_weight = gathered(for_weight, (0, 1, 3, 4, 2)).reshape([spread.shape[0], -1])

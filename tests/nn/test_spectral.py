@@ -51,6 +51,13 @@ def test_long_clips_are_cut_in_spans(frames, several):
         np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
 
 
+def test_wide_spectra_are_made_again_for_the_gradient(monkeypatch):
+    kept = results(spectral.conv, *tensors(8, 4, 25, 9))
+    monkeypatch.setattr(spectral, "_WIDE", 8)
+    for again, once in zip(results(spectral.conv, *tensors(8, 4, 25, 9)), kept, strict=True):
+        np.testing.assert_array_equal(again, once)
+
+
 @pytest.mark.parametrize("frozen", [0, 1])
 def test_a_frozen_input_or_weight_gets_no_gradient(frozen):
     whole = results(spectral.conv, *tensors(4, 4, 25, 9))
