@@ -163,7 +163,7 @@ class BiasedConv(nn.Layer):
 
 
 class _Biased1x1(PyLayer):
-    """The input is not kept a second time, with its ones."""
+    """A 1x1 convolution of x and a channel of ones; x is not kept a second time, with the ones."""
 
     @staticmethod
     def forward(ctx, x, weight):
