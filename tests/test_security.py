@@ -18,6 +18,7 @@ from paddleskel.data.annotation import read_annotations
 from paddleskel.data.npz import read_npz
 from paddleskel.data.safe_pickle import read_pickle
 from paddleskel.errors import UserError
+from paddleskel.memory import peak_mib
 
 MIB = 2**20
 
@@ -133,15 +134,10 @@ def test_inference_yml_makes_no_objects(tmp_path):
 
 def growth(read, path):
     """Peak of what a refused read has added to the memory of this process, in MiB."""
-    before = peak()
+    before = peak_mib()
     with pytest.raises(UserError) as caught:
         read(path)
-    return peak() - before, str(caught.value)
-
-
-def peak():
-    status = open("/proc/self/status").read()
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+    return peak_mib() - before, str(caught.value)
 
 
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads /proc")
