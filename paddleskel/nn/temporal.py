@@ -6,10 +6,12 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
+from paddle.autograd import PyLayer
 
 from paddleskel.nn import shifts
 from paddleskel.nn.activation import relu
 from paddleskel.nn.conv import BiasedConv, ConvBN, Init, bias_init, temporal_conv
+from paddleskel.nn.place import eager_float32_on_cpu
 
 # ST-GCN++: four dilated 3x1 convolutions, a 3x1 max pooling, a plain 1x1 convolution.
 DEFAULT_BRANCHES = ((3, 1), (3, 2), (3, 3), (3, 4), ("max", 3), "1x1")
@@ -168,10 +170,37 @@ class MultiBranchConv(nn.Layer):
     def _with_global_joint(self, x):
         """Append the mean joint and fold it back; both are products with a (V, V + 1) or (V + 1, V) matrix."""
         joints = x.shape[3]
-        eye = paddle.eye(joints, dtype=x.dtype)
-        append = paddle.concat([eye, paddle.full([joints, 1], 1 / joints, dtype=x.dtype)], axis=1)
-        fold = paddle.concat([eye, self.add_coeff[:joints].astype(x.dtype).unsqueeze(0)], axis=0)
-        return F.linear(self.branches(F.linear(x, append)), fold)
+        mean = paddle.full([joints, 1], 1 / joints, dtype=x.dtype)
+        y = self.branches(F.linear(x, paddle.concat([paddle.eye(joints, dtype=x.dtype), mean], axis=1)))
+        return fold_global_joint(y, self.add_coeff[:joints].astype(x.dtype).unsqueeze(0))
+
+
+def fold_global_joint(x: paddle.Tensor, coefficients: paddle.Tensor) -> paddle.Tensor:
+    """The last joint times each joint's coefficient, added to the others; for the gradient a CPU keeps that one alone.
+
+    Shape: (N, C, T, V + 1), (1, V) -> (N, C, T, V).
+    """
+    fold = paddle.concat([paddle.eye(coefficients.shape[1], dtype=x.dtype), coefficients])
+    if paddle.is_grad_enabled() and eager_float32_on_cpu(x, coefficients):
+        return _FoldGlobalJoint.apply(x, coefficients, fold.detach())
+    return F.linear(x, fold)
+
+
+class _FoldGlobalJoint(PyLayer):
+    @staticmethod
+    def forward(ctx, x, coefficients, fold):
+        unit = paddle.eye(len(fold))[:, -1:]
+        ctx.save_for_backward(fold, None if coefficients.stop_gradient else paddle.matmul(x, unit))
+        ctx.passes_on = not x.stop_gradient
+        return paddle.matmul(x, fold)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        fold, last = ctx.saved_tensor()
+        of_x = paddle.matmul(gradient, fold, transpose_y=True) if ctx.passes_on else None
+        if last is None:
+            return of_x, None, None
+        return of_x, paddle.matmul(last.reshape([1, -1]), gradient.reshape([-1, gradient.shape[3]])), None
 
 
 class MultiScaleConv(nn.Layer):

@@ -9,6 +9,7 @@ from paddleskel.nn import aggregation
 from paddleskel.nn.aggregation import aggregate, aggregate_by_channel
 from paddleskel.nn.conv import BiasedConv
 from paddleskel.nn.rows import reorder
+from paddleskel.nn.temporal import fold_global_joint
 
 
 def plain(x, graphs, weight, bias=None):
@@ -61,6 +62,13 @@ def test_value_and_gradients_of_a_1x1_convolution_with_a_bias(frozen):
     shapes = [(3, 4, 6, 5), (7, 4, 1, 1), (7, 1, 1, 1)]
     expected = results(lambda x, weight, bias: F.conv2d(x, weight, bias.flatten()), shapes, frozen)
     assert_close(results(conv, shapes, frozen), expected)
+
+
+@pytest.mark.parametrize("frozen", [(), (0,), (1,)])
+def test_value_and_gradients_of_the_global_joint_given_back(frozen):
+    plain = lambda x, coefficients: x[..., :5] + x[..., 5:] * coefficients
+    shapes = [(3, 4, 6, 6), (1, 5)]
+    assert_close(results(fold_global_joint, shapes, frozen), results(plain, shapes, frozen))
 
 
 @pytest.mark.parametrize("samples", [1, 3])
