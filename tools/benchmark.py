@@ -119,11 +119,17 @@ def clips(flags: argparse.Namespace) -> list[dict]:
         "on ONNX Runtime": {"kind": "test", "engine": "onnxruntime"},
         "one by one": {"kind": "separate"},
     }
-    return ways(with_bfloat16(kinds, kind="test", engine="openvino"), 10, "samples of 10 clips/s", flags)
+    peers = {"peer": {}, "peer, one by one": {"kind": "eval", "batch": 1}}
+    return ways(with_bfloat16(kinds, kind="test", engine="openvino"), 10, "samples of 10 clips/s", flags, peers)
 
 
-def ways(kinds: dict[str, dict], batch: int, unit: str, flags: argparse.Namespace) -> list[dict]:
-    """Compare ways to compute the same, {label: what changes of the step}; those that do not work here are left out."""
+def ways(
+    kinds: dict[str, dict], batch: int, unit: str, flags: argparse.Namespace, peers: dict[str, dict] | None = None
+) -> list[dict]:
+    """Compare ways to compute the same, {label: what changes of the step}; those that do not work here are left out.
+
+    peers: the same of the peer; a step of fewer clips counts for as much less.
+    """
     rows = []
     for subject in subjects(flags.what, batch, flags):
         print(f"{subject.network} {subject.layout}, {unit}")
@@ -136,8 +142,10 @@ def ways(kinds: dict[str, dict], batch: int, unit: str, flags: argparse.Namespac
                 print(f"  {label}: left out: {error}")
         if not found:
             raise failures[-1]
-        if flags.peer:
-            found.append(("peer", Worker(flags.peer, subject.name, flags.threads, python=flags.peer_python)))
+        for label, kind in (peers or {"peer": {}}).items() if flags.peer else ():
+            step = subject._replace(**kind)
+            share = step.batch / batch
+            found.append((label, Worker(flags.peer, step.name, flags.threads, flags.peer_python, share)))
         rows += compare(found, 1, flags)
     return rows
 

@@ -26,6 +26,7 @@ class Worker:
         module: importable name or .py file with `build(name)`. name: what to build.
         threads: CPU threads, and as many cores to run on.
         python: the interpreter; the peer's may differ from this one.
+        share: how much of what the others do in a step this one does.
     """
 
     def __init__(
@@ -34,11 +35,12 @@ class Worker:
         name: str,
         threads: int,
         python: str = sys.executable,
+        share: float = 1.0,
     ):
         variables = {**os.environ, **thread_variables(threads)}
         variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), variables.get("PYTHONPATH", "")])
         command = [python, str(Path(__file__).with_name("worker.py")), module, name]
-        self.module, self.name = module, name
+        self.module, self.name, self.share = module, name, share
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
         )
@@ -96,7 +98,7 @@ def run_rounds(workers: Sequence[Worker], units: float, rounds: int, seconds: fl
     for _ in range(rounds):
         for i, worker in enumerate(workers):
             answer = worker.run(seconds)
-            series[i].rates.append(units * answer["steps"] / answer["seconds"])
+            series[i].rates.append(units * worker.share * answer["steps"] / answer["seconds"])
             series[i].peak_mib = answer["peak_mib"]
             busy[i][0] += answer["cpu_seconds"]
             busy[i][1] += answer["seconds"]

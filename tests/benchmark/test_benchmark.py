@@ -51,6 +51,18 @@ def test_workers_run_in_turns(peer, tmp_path):
     assert all(len(one.rates) == 3 and one.median > 0 and one.peak_mib > 0 for one in series)
 
 
+def test_a_step_that_does_a_part_counts_for_as_much():
+    class Steady:
+        def __init__(self, share):
+            self.share = share
+
+        def run(self, seconds):
+            return {"steps": 20, "seconds": 2.0, "cpu_seconds": 2.0, "peak_mib": 1}
+
+    whole, tenth = run_rounds([Steady(1), Steady(0.1)], 16, rounds=3, seconds=0)
+    assert (whole.median, tenth.median) == (160, 16)
+
+
 def test_ratios_compare_rounds_with_each_other():
     """A machine that slows down in the middle slows both, and the ratio stays."""
     ours, peer = Series([10.0, 2.0, 10.0]), Series([5.0, 1.0, 5.0])
