@@ -57,14 +57,21 @@ class _TemporalConv2D(nn.Conv2D):
 @contextlib.contextmanager
 def fixed_weights(network: nn.Layer) -> Iterator[None]:
     """While this lasts no weight of the network changes, and what its convolutions make of them is made once."""
-    convs = [layer for layer in network.sublayers(include_self=True) if isinstance(layer, _TemporalConv2D)]
+    layers = network.sublayers(include_self=True)
+    convs = [layer for layer in layers if isinstance(layer, _TemporalConv2D)]
+    biased = [layer for layer in layers if isinstance(layer, BiasedConv)]
     for conv in convs:
         conv.spectrum = spectral.Spectrum()
+    with paddle.no_grad():
+        for conv in biased:
+            conv.fixed = (conv.joined(),)
     try:
         yield
     finally:
         for conv in convs:
             conv.spectrum = None
+        for conv in biased:
+            conv.fixed = ()
 
 
 def temporal_conv(
@@ -129,6 +136,9 @@ class BiasedConv(nn.Layer):
         groups_out: how many published convolutions this one stands for; it matters to the initialisation by fan_out.
     """
 
+    # what `joined` gives while `fixed_weights` lasts; in a tuple, as a layer takes a tensor for a buffer
+    fixed: tuple[paddle.Tensor, ...] = ()
+
     def __init__(
         self,
         in_channels: int,
@@ -149,6 +159,8 @@ class BiasedConv(nn.Layer):
 
     def joined(self):
         """The weight with the bias as one more input channel: (C_out, C_in + 1, kernel, 1)."""
+        if self.fixed:
+            return self.fixed[0]
         bias = self.bias
         if side := self.weight.shape[2] // 2:
             zeros = paddle.zeros([bias.shape[0], 1, side, 1], bias.dtype)

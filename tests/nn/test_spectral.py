@@ -6,7 +6,7 @@ import pytest
 from convolutions import direct, results
 
 from paddleskel.nn import spectral
-from paddleskel.nn.conv import fixed_weights, temporal_conv
+from paddleskel.nn.conv import BiasedConv, fixed_weights, temporal_conv
 
 
 def tensors(inputs, outputs, frames, taps, batch=3, joints=5):
@@ -87,6 +87,19 @@ def test_the_layer_gives_the_same_either_way(monkeypatch):
     theirs = layer(x).numpy()
     assert (ours != theirs).any()
     np.testing.assert_allclose(ours, theirs, atol=3e-6 * np.abs(theirs).max())
+
+
+def test_the_bias_joins_a_fixed_weight_once():
+    conv, x = BiasedConv(4, 6, 3), paddle.randn([2, 4, 7, 5])
+    names = list(conv.state_dict())
+    with paddle.no_grad():
+        before = conv(x).numpy()
+        with fixed_weights(conv):
+            assert conv.joined() is conv.joined()
+            assert list(conv.state_dict()) == names
+            np.testing.assert_array_equal(conv(x).numpy(), before)
+        conv.bias.set_value(conv.bias + 1)  # it may change again
+        np.testing.assert_allclose(conv(x).numpy(), before + 1, atol=1e-5)
 
 
 def test_the_spectrum_of_a_fixed_weight_is_made_once_for_clips_of_a_length(monkeypatch):
