@@ -153,7 +153,7 @@ def draw(sweeps: Sequence[dict], path: Path) -> None:
         if sweep_["what"] in SWEEPS and sweep_["what"] != "classes":
             linear = [times[-1] * size / sizes[-1] for size in sizes]
             axis.plot(sizes, linear, linestyle="--", color="gray", label="in proportion")
-        axis.set(xlabel=sweep_["what"], ylim=(0, None))
+        axis.set(xlabel=sweep_["what"], ylim=(0, 1.1 * max(times)))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("ms a step (dataset: a batch)")
