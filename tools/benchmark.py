@@ -100,8 +100,7 @@ def steps(flags: argparse.Namespace) -> list[dict]:
             found.append((f"{flags.processes} processes", Worker(OURS, together, flags.threads)))
         if flags.what == "eval":
             kinds = with_bfloat16({"ONNX Runtime": {"kind": "onnxruntime"}}, kind="openvino")
-            for label, kind in kinds.items():
-                found.append((label, Worker(OURS, subject._replace(**kind).name, flags.threads)))
+            found += start(kinds, subject, flags)[0]
         rows += compare(found, flags.batch_size, flags)
     return rows
 
@@ -133,13 +132,7 @@ def ways(
     rows = []
     for subject in subjects(flags.what, batch, flags):
         print(f"{subject.network} {subject.layout}, {unit}")
-        found, failures = [], []
-        for label, kind in kinds.items():
-            try:
-                found.append((label, Worker(OURS, subject._replace(**kind).name, flags.threads)))
-            except UserError as error:
-                failures.append(error)
-                print(f"  {label}: left out: {error}")
+        found, failures = start(kinds, subject, flags)
         if not found:
             raise failures[-1]
         for label, kind in (peers or {"peer": {}}).items() if flags.peer else ():
@@ -148,6 +141,20 @@ def ways(
             found.append((label, Worker(flags.peer, step.name, flags.threads, flags.peer_python, share)))
         rows += compare(found, 1, flags)
     return rows
+
+
+def start(
+    kinds: dict[str, dict], subject: Subject, flags: argparse.Namespace
+) -> tuple[list[tuple[str, Worker]], list[UserError]]:
+    """Start the ways that work here, see `ways`; say which are left out, and return why."""
+    found, failures = [], []
+    for label, kind in kinds.items():
+        try:
+            found.append((label, Worker(OURS, subject._replace(**kind).name, flags.threads)))
+        except UserError as error:
+            failures.append(error)
+            print(f"  {label}: left out: {error}")
+    return found, failures
 
 
 def startup(flags: argparse.Namespace) -> list[dict]:
