@@ -38,6 +38,7 @@ from paddleskel.files import write_atomically
 NETWORKS = ("STGCN", "STGCNPlusPlus", "AGCN", "AAGCN", "CTRGCN", "DGSTGCN", "MSG3D")
 ENGINES = ("paddle", "onnxruntime", "openvino")
 OURS = "paddleskel.benchmark.subjects"
+PEER = {"peer": {}}  # see `ways`
 
 
 def compare(labels: list[tuple[str, Worker]], units: float, flags: argparse.Namespace) -> list[dict]:
@@ -77,8 +78,12 @@ def workers(name: str, flags: argparse.Namespace) -> list[tuple[str, Worker]]:
     if flags.stock:
         found.append(("stock Paddle", Worker(OURS, f"stock:{name}", flags.threads)))
     if flags.peer:
-        found.append(("peer", Worker(flags.peer, name, flags.threads, python=flags.peer_python)))
+        found.append(("peer", peer_worker(name, flags)))
     return found
+
+
+def peer_worker(name: str, flags: argparse.Namespace, share: float = 1.0) -> Worker:
+    return Worker(flags.peer, name, flags.threads, flags.peer_python, share)
 
 
 def subjects(kind: str, batch: int, flags: argparse.Namespace) -> list[Subject]:
@@ -100,7 +105,7 @@ def steps(flags: argparse.Namespace) -> list[dict]:
             found.append((f"{flags.processes} processes", Worker(OURS, together, flags.threads)))
         if flags.what == "eval":
             kinds = with_bfloat16({"ONNX Runtime": {"kind": "onnxruntime"}}, kind="openvino")
-            found += start(kinds, subject, flags)[0]
+            found += start_ways(kinds, subject, flags)[0]
         rows += compare(found, flags.batch_size, flags)
     return rows
 
@@ -118,12 +123,12 @@ def clips(flags: argparse.Namespace) -> list[dict]:
         "on ONNX Runtime": {"kind": "test", "engine": "onnxruntime"},
         "one by one": {"kind": "separate"},
     }
-    peers = {"peer": {}, "peer, one by one": {"kind": "eval", "batch": 1}}
+    peers = {**PEER, "peer, one by one": {"kind": "eval", "batch": 1}}
     return ways(with_bfloat16(kinds, kind="test", engine="openvino"), 10, "samples of 10 clips/s", flags, peers)
 
 
 def ways(
-    kinds: dict[str, dict], batch: int, unit: str, flags: argparse.Namespace, peers: dict[str, dict] | None = None
+    kinds: dict[str, dict], batch: int, unit: str, flags: argparse.Namespace, peers: dict[str, dict] = PEER
 ) -> list[dict]:
     """Compare ways to compute the same, {label: what changes of the step}; those that do not work here are left out.
 
@@ -132,18 +137,18 @@ def ways(
     rows = []
     for subject in subjects(flags.what, batch, flags):
         print(f"{subject.network} {subject.layout}, {unit}")
-        found, failures = start(kinds, subject, flags)
+        found, failures = start_ways(kinds, subject, flags)
         if not found:
             raise failures[-1]
-        for label, kind in (peers or {"peer": {}}).items() if flags.peer else ():
-            step = subject._replace(**kind)
-            share = step.batch / batch
-            found.append((label, Worker(flags.peer, step.name, flags.threads, flags.peer_python, share)))
+        if flags.peer:
+            for label, kind in peers.items():
+                step = subject._replace(**kind)
+                found.append((label, peer_worker(step.name, flags, share=step.batch / batch)))
         rows += compare(found, 1, flags)
     return rows
 
 
-def start(
+def start_ways(
     kinds: dict[str, dict], subject: Subject, flags: argparse.Namespace
 ) -> tuple[list[tuple[str, Worker]], list[UserError]]:
     """Start the ways that work here, see `ways`; say which are left out, and return why."""

@@ -50,6 +50,13 @@ class _TemporalConv2D(nn.Conv2D):
 
     spectrum: spectral.Spectrum | None = None
 
+    def fix(self) -> None:
+        """See `fixed_weights`."""
+        self.spectrum = spectral.Spectrum()
+
+    def release(self) -> None:
+        self.spectrum = None
+
     def forward(self, x):
         return _over_time(x, self.weight, self._stride[0], self._dilation[0], self.spectrum)
 
@@ -57,21 +64,16 @@ class _TemporalConv2D(nn.Conv2D):
 @contextlib.contextmanager
 def fixed_weights(network: nn.Layer) -> Iterator[None]:
     """While this lasts no weight of the network changes, and what its convolutions make of them is made once."""
-    layers = network.sublayers(include_self=True)
-    convs = [layer for layer in layers if isinstance(layer, _TemporalConv2D)]
-    biased = [layer for layer in layers if isinstance(layer, BiasedConv)]
-    for conv in convs:
-        conv.spectrum = spectral.Spectrum()
-    with paddle.no_grad():
-        for conv in biased:
-            conv.fixed = (conv.joined(),)
+    kinds = _TemporalConv2D, BiasedConv
+    convs = [layer for layer in network.sublayers(include_self=True) if isinstance(layer, kinds)]
     try:
+        with paddle.no_grad():
+            for conv in convs:
+                conv.fix()
         yield
     finally:
         for conv in convs:
-            conv.spectrum = None
-        for conv in biased:
-            conv.fixed = ()
+            conv.release()
 
 
 def temporal_conv(
@@ -136,7 +138,7 @@ class BiasedConv(nn.Layer):
         groups_out: how many published convolutions this one stands for; it matters to the initialisation by fan_out.
     """
 
-    # what `joined` gives while `fixed_weights` lasts; in a tuple, as a layer takes a tensor for a buffer
+    # what `joined` gives while the weights are fixed; in a tuple, as a layer takes a tensor for a buffer
     fixed: tuple[paddle.Tensor, ...] = ()
 
     def __init__(
@@ -156,6 +158,13 @@ class BiasedConv(nn.Layer):
             [out_channels, in_channels, kernel, 1], default_initializer=weight_init(init, fan_in, fan_out)
         )
         self.bias = self.create_parameter([out_channels, 1, 1, 1], default_initializer=bias_init(init, fan_in))
+
+    def fix(self) -> None:
+        """See `fixed_weights`."""
+        self.fixed = (self.joined(),)
+
+    def release(self) -> None:
+        self.fixed = ()
 
     def joined(self):
         """The weight with the bias as one more input channel: (C_out, C_in + 1, kernel, 1)."""

@@ -180,27 +180,33 @@ def fold_global_joint(x: paddle.Tensor, coefficients: paddle.Tensor) -> paddle.T
 
     Shape: (N, C, T, V + 1), (1, V) -> (N, C, T, V).
     """
-    fold = paddle.concat([paddle.eye(coefficients.shape[1], dtype=x.dtype), coefficients])
     if paddle.is_grad_enabled() and eager_float32_on_cpu(x, coefficients):
-        return _FoldGlobalJoint.apply(x, coefficients, fold.detach())
-    return F.linear(x, fold)
+        return _FoldGlobalJoint.apply(x, coefficients)
+    return F.linear(x, _folding(coefficients))
+
+
+def _folding(coefficients):
+    """(1, V) -> (V + 1, V): what `fold_global_joint` multiplies by."""
+    return paddle.concat([paddle.eye(coefficients.shape[1], dtype=coefficients.dtype), coefficients])
 
 
 class _FoldGlobalJoint(PyLayer):
     @staticmethod
-    def forward(ctx, x, coefficients, fold):
-        unit = paddle.eye(len(fold))[:, -1:]
-        ctx.save_for_backward(fold, None if coefficients.stop_gradient else paddle.matmul(x, unit))
-        ctx.passes_on = not x.stop_gradient
+    def forward(ctx, x, coefficients):
+        fold = _folding(coefficients)
+        last = None if coefficients.stop_gradient else paddle.matmul(x, paddle.eye(len(fold))[:, -1:])
+        ctx.save_for_backward(None if x.stop_gradient else fold, last)
         return paddle.matmul(x, fold)
 
     @staticmethod
     def backward(ctx, gradient):
         fold, last = ctx.saved_tensor()
-        of_x = paddle.matmul(gradient, fold, transpose_y=True) if ctx.passes_on else None
-        if last is None:
-            return of_x, None, None
-        return of_x, paddle.matmul(last.reshape([1, -1]), gradient.reshape([-1, gradient.shape[3]])), None
+        of_x = of_coefficients = None
+        if fold is not None:
+            of_x = paddle.matmul(gradient, fold, transpose_y=True)
+        if last is not None:
+            of_coefficients = paddle.matmul(last.reshape([1, -1]), gradient.reshape([-1, gradient.shape[3]]))
+        return of_x, of_coefficients
 
 
 class MultiScaleConv(nn.Layer):
